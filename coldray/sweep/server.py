@@ -134,12 +134,14 @@ def _create_database(home: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (home / DATABASE).exists():
             return
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415  (4 s, once per
-        folder)
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415  (4 s, once a folder)
 
-        temporary = home / f"{DATABASE}.tmp" temporary.unlink(missing_ok=True) store =
-        SqlAlchemyStore(_database_uri(home, temporary.name), ARTIFACT_ROOT)  # type: ignore[no-untyped-call]
-        # MLflow's store.engine.dispose() temporary.replace(home / DATABASE)
+        temporary = home / f"{DATABASE}.tmp"
+        temporary.unlink(missing_ok=True)
+        # MLflow's constructor, which makes the tables, has no types.
+        store = SqlAlchemyStore(_database_uri(home, temporary.name), ARTIFACT_ROOT)  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+        temporary.replace(home / DATABASE)
 
 
 def _free_port() -> socket.socket:
@@ -151,8 +153,8 @@ def _free_port() -> socket.socket:
 
 def _health(uri: str, seconds: float) -> str:
     """Return why no MLflow server answers at `uri`, or nothing when one does."""
-    request = urllib.request.Request(f"{uri.rstrip('/')}/health")  # noqa: S310  (http or https: checked by
-    the caller) try:
+    request = urllib.request.Request(f"{uri.rstrip('/')}/health")  # noqa: S310  (the caller checked the scheme)
+    try:
         with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310  (as above)
             return "" if answer.status == 200 else f"status {answer.status}"
     except urllib.error.URLError as error:

@@ -200,7 +200,7 @@ class Tracker:
         return search_runs(self._client, [self.experiment_id], " AND ".join(clauses))
 
     def _reopen(self, found: Sequence[Run], tags: dict[str, str], name: str) -> str:
-        """Return the id of a running run with `tags`: a finished one first, else the newest, else a new one."""
+        """Return the id of a running run with `tags`: a finished one, else the newest, else a new one."""
         if not found:
             return str(self._client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id)
         kept = next((run for run in found if run.info.status == "FINISHED"), found[0])

@@ -1,0 +1,48 @@
+# Everything runs in .venv, which needs no activation. PYTHON names the interpreter that .venv is made with; LOCK
+# another lock of requirements/ than this machine's, such as linux-x86_64-llm-cpu.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+export PYTHON ?= python3
+# What runs here asks no hub for models and reports to nobody.
+export RAY_USAGE_STATS_ENABLED := 0
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /|/' | column -t -s '|'
+
+.PHONY: install
+install: ## install the locked packages and coldray into .venv
+	@scripts/install $(LOCK)
+
+.PHONY: quickstart
+quickstart: install ## from the MovieLens-100k ratings to a table of results
+	@scripts/quickstart
+
+.PHONY: lint
+lint: install ## style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict
+
+.PHONY: format
+format: install ## put the code into the house format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: test
+test: lint ## everything that has to hold: lint, then the tests
+	$(BIN)/python -m pytest
+
+.PHONY: lock
+lock: ## resolve requirements/ anew (needs uv)
+	$(PYTHON) scripts/lock
+
+.PHONY: clean
+clean: ## remove what was installed, built and computed, but not downloads and runs
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find coldray tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

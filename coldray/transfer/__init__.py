@@ -1,0 +1,19 @@
+"""Residual transfer: the warm items nearest to a cold item lend it what training taught them.
+
+Plain functions over NumPy or Torch arrays: no cluster, no files.
+"""
+
+from coldray.transfer.gate import Gate
+from coldray.transfer.neighbors import Index, Neighbors, nearest_warm
+from coldray.transfer.residuals import Transfer, TransferSettings, propagate, transfer_residuals
+
+__all__ = [
+    "Gate",
+    "Index",
+    "Neighbors",
+    "Transfer",
+    "TransferSettings",
+    "nearest_warm",
+    "propagate",
+    "transfer_residuals",
+]

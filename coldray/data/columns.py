@@ -5,6 +5,7 @@ ITEM = "item_id"  # string
 TIME = "timestamp"  # int64, seconds since 1970 (or any other unit that orders); null where unknown
 POSITION = "position"  # int64, 0 = the user's oldest interaction
 RATING = "rating"  # float64; null where unknown
+PART = "part"  # string; only of data published in parts: "train", "test", "target" (ground truth of a test)
 
 # Split tables. An item's index is 1..num_items, warm items first; 0 is padding.
 INDEX = "index"  # int32

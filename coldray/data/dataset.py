@@ -8,6 +8,7 @@ A manifest is written last: a folder without one is not whole and is never read.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +73,8 @@ class Sequences:
 class Split:
     """A data set divided for training, validation and test.
 
-    Items are numbered 1..num_items; 1..num_warm are warm, ordered by item id, and the rest are cold, likewise. 0 is padding.
+    Items are numbered 1..num_items; 1..num_warm are warm, ordered by item id, and the rest are cold,
+    likewise. 0 is padding.
     """
 
     name: str
@@ -118,10 +120,13 @@ def read_manifest(folder: str | os.PathLike[str], what: str, fix: str) -> dict[s
     return manifest
 
 
-def save_split(split: Split, folder: str | os.PathLike[str], recipe: dict[str, Any]) -> None:
-    """Write `split` to `folder`, its manifest last."""
+def save_split(
+    split: Split, folder: str | os.PathLike[str], recipe: dict[str, Any], notes: Sequence[str] = ()
+) -> None:
+    """Write `split` to `folder`, its manifest, with `notes` for who uses it, last."""
     index = np.arange(1, split.num_items + 1, dtype=np.int32)
-    items = {c.INDEX: index, c.ITEM: split.item_ids, c.TRAIN_COUNT: split.train_counts[1:], c.COLD: split.cold[1:]}
+    counts = split.train_counts[1:]
+    items = {c.INDEX: index, c.ITEM: split.item_ids, c.TRAIN_COUNT: counts, c.COLD: split.cold[1:]}
     storage.write_table(storage.join(folder, "items.parquet"), pa.table(items))
     for part in ("train", "validation", "test"):
         storage.write_table(storage.join(folder, f"{part}.parquet"), getattr(split, part).to_table())
@@ -136,6 +141,7 @@ def save_split(split: Split, folder: str | os.PathLike[str], recipe: dict[str, A
         "train_users": len(split.train),
         "validation_users": len(split.validation),
         "test_users": len(split.test),
+        "notes": list(notes),
     }
     storage.write_json(storage.join(folder, MANIFEST), manifest)
 

@@ -1,0 +1,308 @@
+"""From published files to a data set folder: read, filter, k-core, number; streaming on Ray, one task a file.
+
+    DATASET/interactions/part-*.parquet   user_id, item_id, timestamp, position, rating; all of a user in one
+    part DATASET/items.parquet                 item_id, ascending, and the source's texts or vectors
+    DATASET/manifest.json                 recipe, fingerprint, counts, and what was skipped and why
+
+Interactions are read once and divided by user into buckets; everything after that works a bucket at a time.
+Memory grows with the number of distinct items, not with interactions or users.
+"""
+
+import json
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+from pyarrow import fs
+
+from coldray import storage
+from coldray.data import buckets as work
+from coldray.data import columns as c
+from coldray.data.buckets import COUNT, Job
+from coldray.data.dataset import MANIFEST
+from coldray.data.fingerprint import combined, table_digest
+from coldray.data.readers import READERS
+from coldray.data.readers.base import Fault, Faults, Files, Unit, list_files
+from coldray.data.recipe import Recipe
+from coldray.errors import ServiceError, UserError
+from coldray.settings import digest
+
+__all__ = ["Recipe", "prepare", "start_ray"]
+
+MIN_BUCKETS = 16
+BUCKET_BYTES = 256 << 20
+"""Bytes of input for each bucket, beyond the least number of buckets."""
+
+
+def start_ray(address: str | None = None, num_cpus: int | None = None) -> None:
+    """Connect to the Ray cluster at `address`, or start Ray on this machine, unless this process has done so.
+
+    Raises ServiceError if the cluster cannot be reached.
+    """
+    if not ray.is_initialized():
+        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if address is None:
+            options |= {"num_cpus": num_cpus, "include_dashboard": False}
+        try:
+            ray.init(address=address, **options)
+        except ConnectionError as error:
+            reason = " ".join(str(error).split())
+            raise ServiceError(
+                f"{address}: Ray cannot be reached ({reason}); start it or correct --address"
+            ) from error
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+
+def prepare(
+    source: str,
+    out: str,
+    recipe: Recipe,
+    items: str | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+) -> tuple[dict[str, Any], bool]:
+    """Make the data set folder `out` of the files at `source` (and a table of items at `items`).
+
+    Returns its manifest, and whether it was made now; False where the folder already holds what the same
+    recipe made of the same files. `strict` refuses rows that cannot be used instead of skipping them. Needs
+    Ray to be started. Raises UserError for input that cannot be used and for a folder that holds something
+    else, unless `overwrite`.
+    """
+    source, out = _absolute(source), _absolute(out)
+    files, inputs = _inputs(source, None if items is None else _absolute(items), recipe)
+    there = _existing(out, recipe, inputs, overwrite)
+    if there is not None:
+        return there, False
+    staging = f"{out.rstrip('/')}.{uuid.uuid4().hex[:8]}.tmp"
+    sizes = sum(size for _, size, _ in inputs)
+    count = recipe.buckets or max(MIN_BUCKETS, -(-sizes // BUCKET_BYTES))
+    job = Job(recipe, storage.join(staging, "work"), staging, count, strict)
+    file_system, path = storage.resolve(staging)
+    try:
+        manifest = _make(job, files, inputs)
+        file_system.delete_dir(storage.resolve(job.work)[1])
+        _publish(staging, out, manifest)
+    finally:
+        if file_system.get_file_info(path).type != fs.FileType.NotFound:
+            file_system.delete_dir(path)
+    return manifest, True
+
+
+def _absolute(uri: str) -> str:
+    """Return a local path in full: a task may run in another folder."""
+    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
+
+
+def _inputs(source: str, items: str | None, recipe: Recipe) -> tuple[Files, list[list[Any]]]:
+    """Return the files as URIs, and of each its name, size in bytes and time of change in nanoseconds."""
+    folder, names = list_files(source)
+    try:
+        found = READERS[recipe.format].find(names)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    files = Files(_under(folder, found.interactions), _under(folder, found.items))
+    if items is not None:
+        item_folder, item_names = list_files(items)
+        files = Files(files.interactions, _under(item_folder, [(name,) for name in item_names]))
+    described = []
+    for uri in dict.fromkeys(uri for unit in [*files.interactions, *files.items] for uri in unit):
+        file_system, path = storage.resolve(uri)
+        info = file_system.get_file_info(path)
+        described.append([uri.rsplit("/", 1)[-1], info.size or 0, info.mtime_ns or 0])
+    return files, described
+
+
+def _under(folder: str, found: list[Unit]) -> list[Unit]:
+    return [tuple(storage.join(folder, name) for name in unit) for unit in found]
+
+
+def _existing(out: str, recipe: Recipe, inputs: list[list[Any]], overwrite: bool) -> dict[str, Any] | None:
+    """Return the manifest of `out` if it is what would be made. Raises UserError if it is something else."""
+    if not storage.exists(out):
+        return None
+    file_system, path = storage.resolve(out)
+    entries = file_system.get_file_info(fs.FileSelector(path))
+    if not any(os.path.basename(entry.path) == MANIFEST for entry in entries):
+        if entries:
+            raise UserError(f"{out}: is a folder that holds no data set; name a new folder")
+        return None
+    manifest: dict[str, Any] = storage.read_json(storage.join(out, MANIFEST))
+    same_recipe = manifest.get("recipe") == recipe.model_dump(mode="json")
+    if same_recipe and manifest.get("inputs") == inputs:
+        return manifest
+    if not overwrite:
+        what = "other files" if same_recipe else "another recipe"
+        raise UserError(f"{out}: was made with {what}; name a new folder, or replace it with --overwrite")
+    return None
+
+
+def _make(job: Job, files: Files, inputs: list[list[Any]]) -> dict[str, Any]:
+    """Write the data set below `job.out`, all but its manifest, which is returned."""
+    faults = Faults()
+    stats = _read(work.spill, job, files.interactions, faults)
+    totals = _k_core(job, _each(work.arrange, job, _highest_draw(job)))
+    if not totals.num_rows:
+        raise UserError(
+            f"{files.interactions[0][0]}: no interaction is left of it; lower --k-core or --min-rating"
+        )
+    parts = sorted(_each(work.finish, job), key=lambda pair: pair[0])
+    described = _items(job, files.items, totals[c.ITEM].combine_chunks().sort(), faults)
+    recipe = job.recipe.model_dump(mode="json")
+    item_digest = table_digest(storage.read_table(storage.join(job.out, "items.parquet")))
+    users = sum(part["users"] for _, part in parts)
+    interactions = sum(part["interactions"] for _, part in parts)
+    return {
+        "format": 1,
+        "source": job.recipe.format,
+        "recipe": recipe,
+        "recipe_digest": digest(recipe),
+        "fingerprint": combined([part["digest"] for _, part in parts], items=item_digest, recipe=recipe),
+        "inputs": inputs,
+        "counts": {
+            "rows_read": sum(stat["read"] for stat in stats),
+            "users": users,
+            "items": totals.num_rows,
+            "interactions": interactions,
+            "items_described": described,
+            "density": interactions / (users * totals.num_rows),
+        },
+        "has_timestamps": all(part["timed"] for _, part in parts),
+        "skipped": {"count": faults.count, "samples": [vars(fault) for fault in faults.samples]},
+    }
+
+
+def _read(
+    function: Callable[..., dict[str, Any]], job: Job, files: list[Unit], faults: Faults, *more: Any
+) -> list[dict[str, Any]]:
+    """Run `function` on every file, one Ray Data task each, and return what they report, the faults gathered.
+
+    Raises UserError, of the first file that could not be used.
+    """
+
+    def run(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for number, unit in zip(batch["number"], batch["unit"], strict=True):
+            report = function(job, int(number), tuple(unit.split("\n")), *more)
+            yield {"number": [int(number)], "report": [json.dumps(report)]}
+
+    tasks = [{"number": number, "unit": "\n".join(unit)} for number, unit in enumerate(files)]
+    data = ray.data.from_items(tasks, override_num_blocks=len(tasks))
+    rows = data.map_batches(run, batch_size=1).take_all()
+    reports = [json.loads(row["report"]) for row in sorted(rows, key=lambda row: row["number"])]
+    for report in reports:
+        if report["error"] is not None:
+            raise UserError(report["error"])
+        found = report["faults"]
+        faults.extend(Faults(found["count"], [Fault(**sample) for sample in found["samples"]]))
+    return reports
+
+
+def _each(function: Callable[..., Any], job: Job, *more: Any) -> Iterator[tuple[int, Any]]:
+    """Yield each bucket with what `function` returns for it, in the order in which they are done."""
+    task = ray.remote(function)
+    shared = [ray.put(value) for value in (job, *more)]
+    pending = {task.remote(shared[0], bucket, *shared[1:]): bucket for bucket in range(job.buckets)}
+    while pending:
+        (done,), _ = ray.wait(list(pending), num_returns=1)
+        yield pending.pop(done), ray.get(done)
+
+
+def _highest_draw(job: Job) -> str | None:
+    """Return the draw of the last user that is sampled, None where all are kept."""
+    if job.recipe.sample_users is None:
+        return None
+    draws = list[str]()
+    for _, lowest in _each(work.lowest_users, job):
+        draws = sorted([*draws, *lowest])[: job.recipe.sample_users]
+    return draws[-1] if draws else None
+
+
+def _k_core(job: Job, arranged: Iterator[tuple[int, pa.Table]]) -> pa.Table:
+    """Drop items and users with fewer than k_core interactions until none is; return the counts of items."""
+    totals = _sum(arranged)
+    while job.recipe.k_core > 1 and totals.num_rows:
+        enough = pc.greater_equal(totals[COUNT], job.recipe.k_core)
+        totals = _sum(_each(work.prune, job, totals.filter(enough)[c.ITEM].combine_chunks()))
+        # After `prune` every user has enough; where every item has as well, that is the core.
+        if not totals.num_rows or pc.min(totals[COUNT]).as_py() >= job.recipe.k_core:
+            break
+    return totals
+
+
+def _sum(counts: Iterator[tuple[int, pa.Table]]) -> pa.Table:
+    total = pa.table({c.ITEM: pa.array([], pa.string()), COUNT: pa.array([], pa.int64())})
+    for _, more in counts:
+        total = work.add_counts(total, more)
+    return total
+
+
+def _items(job: Job, files: list[Unit], known: pa.Array, faults: Faults) -> int:
+    """Write items.parquet, a row for each of the ids `known`; return how many the source describes.
+
+    An item that a source names again is a fault, unless the format does so by design; its first row counts.
+    """
+    table = pa.table({c.ITEM: known})
+    described = 0
+    if files:
+        _read(work.spill_items, job, files, faults, known)
+        paths = [storage.join(job.work, "items", f"{number:06d}.parquet") for number in range(len(files))]
+        found = pa.concat_tables([storage.read_table(path) for path in paths], promote_options="permissive")
+        found = _first_rows(found, job, files[0][0], faults)
+        described = found.num_rows
+        table = _left_join(known, found)
+    storage.write_table(storage.join(job.out, "items.parquet"), table)
+    return described
+
+
+def _first_rows(found: pa.Table, job: Job, file: str, faults: Faults) -> pa.Table:
+    """Return `found` with one row an item."""
+    numbered = pa.table({c.ITEM: found[c.ITEM], "row": pa.array(range(found.num_rows), pa.int64())})
+    first = numbered.group_by(c.ITEM).aggregate([("row", "min")])["row_min"].combine_chunks().sort()
+    if len(first) == found.num_rows or READERS[job.recipe.format].repeated_items:
+        return found.take(first)
+    again = sorted(set(range(found.num_rows)) - set(first.to_pylist()))
+    for row in again:
+        name = found[c.ITEM][row].as_py()
+        faults.add(
+            Fault(file, row + 1, c.ITEM, f"is there twice (is {name!r:.60}); keep one row of each item")
+        )
+    if job.strict:
+        raise UserError(str(faults.samples[-1]))
+    return found.take(first)
+
+
+def _left_join(known: pa.Array, found: pa.Table) -> pa.Table:
+    """Return a row for each of `known`, null where `found` has none."""
+    places = pc.index_in(known, value_set=found[c.ITEM].combine_chunks())
+    columns = {name: found[name].take(places) for name in found.column_names if name != c.ITEM}
+    return pa.table({c.ITEM: known, **columns})
+
+
+def _publish(staging: str, out: str, manifest: dict[str, Any]) -> None:
+    """Move what was made to where it belongs, the manifest last where a folder cannot be renamed."""
+    file_system, path = storage.resolve(out)
+    if isinstance(file_system, fs.LocalFileSystem):
+        storage.write_json(storage.join(staging, MANIFEST), manifest)
+        made = storage.resolve(staging)[1]
+        old = f"{made}.old"
+        if os.path.exists(path):
+            os.replace(path, old)
+        os.replace(made, path)
+        if os.path.exists(old):
+            file_system.delete_dir(old)
+        return
+    if file_system.get_file_info(path).type != fs.FileType.NotFound:
+        file_system.delete_dir(path)
+    made = storage.resolve(staging)[1]
+    for info in file_system.get_file_info(fs.FileSelector(made, recursive=True)):
+        if info.type == fs.FileType.File:
+            file_system.copy_file(info.path, f"{path}{info.path[len(made) :]}")
+    storage.write_json(storage.join(out, MANIFEST), manifest)

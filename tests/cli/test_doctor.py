@@ -1,0 +1,91 @@
+"""`coldray doctor` reports what is there, what is not, and how to get it."""
+
+import json
+import platform
+import socket
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+
+import pytest
+import ray
+import torch
+from click.testing import CliRunner
+
+from coldray.cli import doctor as module
+from coldray.cli.doctor import Check, doctor, installed, language_models, search, show
+
+
+def report(*arguments: str) -> dict[str, dict[str, str]]:
+    result = CliRunner().invoke(
+        doctor, [*arguments, "--json"], catch_exceptions=False, env={"RAY_ADDRESS": None}
+    )
+    assert result.exit_code == 0, result.output
+    return {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+
+
+def test_json_reports_what_is_installed() -> None:
+    checks = report()
+    assert checks["ray"]["found"] == f"ray {version('ray')}"
+    assert checks["mlflow"]["found"] == f"mlflow {version('mlflow')}"
+    assert checks["torch"]["found"].startswith(torch.__version__)
+    assert checks["text encoder"]["state"] == "ok"
+    assert checks["cluster"]["state"] == "ok"
+    assert {check["state"] for check in checks.values()} <= {"ok", "warn", "missing"}
+    assert all(check["found"] for check in checks.values())
+
+
+def test_table_names_every_check() -> None:
+    result = CliRunner().invoke(doctor, catch_exceptions=False, env={"COLUMNS": "200", "RAY_ADDRESS": None})
+    assert result.exit_code == 0
+    for name in report():
+        assert name in result.stdout
+
+
+def test_table_prints_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    show([Check("faiss", "warn", "[red]odd[/red]", "pip install 'coldray[faiss-gpu]'")])
+    printed = capsys.readouterr().out
+    assert "[red]odd[/red]" in printed
+    assert "coldray[faiss-gpu]" in printed
+
+
+def test_installed_takes_the_first_that_is_there() -> None:
+    assert installed("no-such-package", "click") == f"click {version('click')}"
+    assert installed("no-such-package") is None
+
+
+def test_a_gpu_machine_is_told_of_the_gpu_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        module, "installed", lambda *names: "faiss-cpu 1.15.1" if "faiss-cpu" in names else None
+    )
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert search(has_gpu=True).state == "warn"
+    assert search(has_gpu=False) == Check("faiss", "ok", "faiss-cpu 1.15.1")
+    assert language_models(has_gpu=True).fix == "make install LOCK=linux-x86_64-llm-cuda"
+    assert language_models(has_gpu=False).fix == "make install LOCK=linux-x86_64-llm-cpu"
+
+
+def test_a_dead_address_is_said_at_once() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    started = time.monotonic()
+    check = report("--address", address)["cluster"]
+    assert (check["state"], check["found"]) == ("missing", f"{address} does not answer")
+    assert "coldray cluster up" in check["fix"]
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.ray
+def test_a_cluster_is_described(ray_session: None) -> None:
+    """In a process of its own, as for a person: this one is connected already."""
+    address = ray.get_runtime_context().gcs_address
+    code = "from coldray.cli.doctor import doctor; doctor()"
+    command = [sys.executable, "-c", code, "--address", address, "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    (check,) = [check for check in json.loads(result.stdout)["checks"] if check["name"] == "cluster"]
+    assert check["state"] == "ok"
+    assert f"{address}: 1 node(s), 4 CPU, 0 GPU" in check["found"]

@@ -40,8 +40,10 @@ BUCKET_BYTES = 256 << 20
 """Bytes of input for each bucket, beyond the least number of buckets."""
 
 
-def start_ray(address: str | None = None, num_cpus: int | None = None) -> None:
+def start_ray(address: str | None = None, num_cpus: int | None = None, progress: bool = False) -> None:
     """Connect to the Ray cluster at `address`, or start Ray on this machine, unless this process has done so.
+
+    `progress` shows Ray Data's bars on stderr.
 
     Raises ServiceError if the cluster cannot be reached.
     """
@@ -57,9 +59,10 @@ def start_ray(address: str | None = None, num_cpus: int | None = None) -> None:
                 f"{address}: Ray cannot be reached ({reason}); start it or correct --address"
             ) from error
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    context.enable_progress_bars = progress
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    for name in ("ray.data", "ray.data._internal.progress"):  # the second warns that there are no bars
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def prepare(

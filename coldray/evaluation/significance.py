@@ -12,8 +12,8 @@ from scipy import stats
 
 Float = npt.NDArray[np.float64]
 
-_CHUNK = 4_000_000
-"""numbers drawn at a time"""
+_CHUNK = 60_000
+"""numbers held at a time: what fits in a core's cache is several times as fast"""
 
 
 class Interval(NamedTuple):
@@ -29,32 +29,32 @@ def paired_bootstrap(
 ) -> Interval:
     """Return the mean of `differences` [n] and its percentile bootstrap interval; all NaN when n = 0.
 
-    Users are drawn with replacement. Most differences of a top-10 metric are zero, and a zero adds nothing
-    to a sum, so of each resample only the number of non-zero draws, binomial, and those draws themselves
-    are drawn: the same distribution for a fraction of the work.
+    Users are drawn with replacement, so the interval says how much the mean hangs on who was tested.
     """
-    differences = np.asarray(differences, dtype=np.float64)
-    if not len(differences):
-        return Interval(np.nan, np.nan, np.nan)
-    nonzero = differences[differences != 0]
-    if not len(nonzero):
-        return Interval(0.0, 0.0, 0.0)
+    column = np.asarray(differences, dtype=np.float64)[:, None]
+    return paired_bootstraps(column, confidence=confidence, resamples=resamples, seed=seed)[0]
+
+
+def paired_bootstraps(
+    differences: Float, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> list[Interval]:
+    """Return `paired_bootstrap` of each column of `differences` [n, m]: one draw of users serves all."""
+    users, columns = differences.shape
+    if not users:
+        return [Interval(np.nan, np.nan, np.nan)] * columns
     generator = np.random.default_rng(seed)
-    counts = generator.binomial(len(differences), len(nonzero) / len(differences), size=resamples)
-    step = max(1, _CHUNK // max(1, len(nonzero)))
-    sums = [_draw_sums(nonzero, counts[i : i + step], generator) for i in range(0, resamples, step)]
+    means = np.empty((resamples, columns))
+    step = max(1, _CHUNK // users)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = generator.integers(users, size=(rows, users), dtype=np.min_scalar_type(users - 1))
+        cells = drawn + np.arange(rows)[:, None] * users
+        times = np.bincount(cells.ravel(), minlength=rows * users).reshape(rows, users)
+        means[start : start + rows] = times.astype(np.float64) @ differences / users
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(sums) / len(differences), [tail, 1 - tail])
-    return Interval(float(differences.mean()), float(low), float(high))
-
-
-def _draw_sums(values: Float, counts: npt.NDArray[np.int64], generator: np.random.Generator) -> Float:
-    """Return [len(counts)] sums of counts[i] draws from `values` with replacement."""
-    drawn = values[generator.integers(len(values), size=int(counts.sum()))]
-    running: Float = np.concatenate([[0.0], np.cumsum(drawn)])
-    ends = np.cumsum(counts)
-    sums: Float = running[ends] - running[ends - counts]
-    return sums
+    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    centre = differences.mean(axis=0)
+    return [Interval(float(centre[j]), float(low[j]), float(high[j])) for j in range(columns)]
 
 
 def paired_test(differences: Float, *, resamples: int = 10_000, seed: int = 0) -> float:
@@ -66,30 +66,35 @@ def paired_test(differences: Float, *, resamples: int = 10_000, seed: int = 0) -
     changes nothing. Wilcoxon's test would drop the zeros and rank the rest, answering another question; the
     t test assumes a mean that is close to normal, which a few hundred cold users with ten hits do not give.
 
-    With at most 13 non-zero differences every sign is tried and p is exact; else `resamples` random ones,
-    and p is at least 1 / (resamples + 1). 1.0 when all differences are zero, NaN when n = 0.
+    With at most 13 non-zero differences every sign is tried and p is exact; else `resamples` random ones, and
+    p is at least 1 / (resamples + 1). 1.0 when all differences are zero, NaN when n = 0.
     """
-    differences = np.asarray(differences, dtype=np.float64)
+    column = np.asarray(differences, dtype=np.float64)[:, None]
+    return float(paired_tests(column, resamples=resamples, seed=seed)[0])
+
+
+def paired_tests(differences: Float, *, resamples: int = 10_000, seed: int = 0) -> Float:
+    """Return [m] `paired_test` of each column of `differences` [n, m]: one draw of signs serves all."""
     if not len(differences):
-        return float("nan")
-    nonzero = differences[differences != 0]
-    if not len(nonzero):
-        return 1.0
-    bound = abs(nonzero.sum()) * (1 - 1e-12)  # equal up to rounding counts as equal
-    if len(nonzero) <= 13:
-        signs = 1.0 - 2.0 * (np.arange(2 ** len(nonzero))[:, None] >> np.arange(len(nonzero)) & 1)
-        return float(np.mean(np.abs(signs @ nonzero) >= bound))
+        return np.full(differences.shape[1], np.nan)
+    differences = differences[(differences != 0).any(axis=1)]
+    total = differences.sum(axis=0)
+    bound = np.abs(total) - 1e-9 * np.abs(differences).sum(axis=0)  # equal up to rounding counts as equal
+    users = len(differences)
+    if users <= 13:
+        kept = (np.arange(2**users)[:, None] >> np.arange(users) & 1).astype(np.float64)
+        exact: Float = np.mean(np.abs(2 * kept @ differences - total) >= bound, axis=0)
+        return exact
     generator = np.random.default_rng(seed)
-    step = max(1, _CHUNK // len(nonzero))
-    extreme = 0
+    step = max(1, _CHUNK // users)
+    extreme = np.zeros(differences.shape[1])
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
-        bits = np.unpackbits(
-            generator.integers(256, size=(rows, (len(nonzero) + 7) // 8), dtype=np.uint8), axis=1
-        )
-        flipped = bits[:, : len(nonzero)] @ nonzero  # the sum of those whose sign is kept
-        extreme += int(np.sum(np.abs(2 * flipped - nonzero.sum()) >= bound))
-    return (extreme + 1) / (resamples + 1)
+        packed = generator.integers(256, size=(rows, (users + 7) // 8), dtype=np.uint8)
+        kept = np.unpackbits(packed, axis=1, count=users).astype(np.float64)  # whose sign is kept: 1
+        extreme += np.sum(np.abs(2 * kept @ differences - total) >= bound, axis=0)
+    p_values: Float = (extreme + 1) / (resamples + 1)
+    return p_values
 
 
 def seed_test(ours: Float, theirs: Float) -> float:

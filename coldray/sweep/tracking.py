@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_ALREADY_EXISTS, ErrorCode
 
@@ -165,18 +165,18 @@ class Tracker:
         with reaching(self.uri):
             self._client.log_batch(run_id, entries, synchronous=True)
             self._client.log_artifacts(run_id, str(artifacts))
-            self._client.set_terminated(run_id, "FINISHED")
+            self._end(run_id, "FINISHED")
 
     def fail_run(self, run_id: str, reason: str) -> None:
         """Mark a run as failed and keep why in the tag `coldray.error`."""
         with reaching(self.uri):
             self._client.set_tag(run_id, a.ERROR_TAG, reason[:5000], synchronous=True)
-            self._client.set_terminated(run_id, "FAILED")
+            self._end(run_id, "FAILED")
 
     def finish_sweep(self, run_id: str, status: str = "FINISHED") -> None:
         """End the parent run: FINISHED, FAILED or KILLED."""
         with reaching(self.uri):
-            self._client.set_terminated(run_id, status)
+            self._end(run_id, status)
 
     def _experiment(self, name: str) -> str:
         """Return the id of an experiment; whoever comes second to make it finds the first one's."""
@@ -206,13 +206,21 @@ class Tracker:
         kept = next((run for run in found if run.info.status == "FINISHED"), found[0])
         for run in found:
             if run is not kept and run.info.status not in ("FINISHED", "KILLED"):
-                self._client.set_terminated(run.info.run_id, "KILLED")
+                self._end(run.info.run_id, "KILLED")
         run_id = str(kept.info.run_id)
         self._client.log_batch(
             run_id, tags=[RunTag(key, value) for key, value in tags.items()], synchronous=True
         )
         self._client.update_run(run_id, "RUNNING")
         return run_id
+
+    def _end(self, run_id: str, status: str) -> None:
+        """Set a run's last status.
+
+        The client's own call would print to standard output, which is not ours.
+        """
+        store = self._client._tracking_client.store
+        store.update_run_info(run_id, RunStatus.from_string(status), _now(), None)
 
 
 def _now() -> int:

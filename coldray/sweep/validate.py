@@ -24,6 +24,8 @@ import numpy.typing as npt
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from requests.exceptions import RequestException
 
 from coldray.errors import UserError
 from coldray.sweep import artifacts as a
@@ -102,13 +104,14 @@ def read_sweep(uri: str, sweep: str | None = None) -> Iterator[SweepRecord]:
             children = search_runs(
                 client, [parent.info.experiment_id], f"tags.\"{a.PARENT_TAG}\" = '{run_id}'"
             )
-            home = _fetch(client, run_id, (a.SWEEP,), Path(folder))
+            home = Path(folder) / run_id
+            problem = _fetch(uri, parent, (a.SWEEP,), home)
             with ThreadPoolExecutor(THREADS) as pool:
-                records = tuple(pool.map(partial(_read_run, client, Path(folder)), children))
-        if home.problem:
-            raise UserError(f"{uri}: run {run_id}: {home.problem}; it is no whole sweep")
+                records = tuple(pool.map(partial(_read_run, uri, Path(folder)), children))
+        if problem:
+            raise UserError(f"{uri}: run {run_id}: {problem}; it is no whole sweep")
         try:
-            spec = a.read_spec((home.folder / a.SWEEP).read_bytes(), a.SweepSpec, a.SWEEP)
+            spec = a.read_spec((home / a.SWEEP).read_bytes(), a.SweepSpec, a.SWEEP)
         except InvalidRunError as error:
             raise UserError(f"{uri}: run {run_id}: {error}") from error
         yield SweepRecord(uri, run_id, parent.info.status, spec, records)
@@ -168,40 +171,39 @@ def _safe_id(run: Run) -> str:
     return run_id
 
 
-def _read_run(client: MlflowClient, folder: Path, run: Run) -> RunRecord:
+def _read_run(uri: str, folder: Path, run: Run) -> RunRecord:
     """Return a child run, with its artifacts if it is finished."""
     run_id = _safe_id(run)
-    record = RunRecord(run_id, run.info.status, run.data.tags, run.data.params, run.data.metrics, folder)
+    record = RunRecord(
+        run_id, run.info.status, run.data.tags, run.data.params, run.data.metrics, folder / run_id
+    )
     if record.status != "FINISHED":
         return record
     names = (a.TASK, a.EVALUATION, a.RANKS, a.TRANSFER)
-    fetched = _fetch(client, run_id, names, folder)
-    return replace(record, folder=fetched.folder, problem=fetched.problem)
+    return replace(record, problem=_fetch(uri, run, names, record.folder))
 
 
-class _Fetched(NamedTuple):
-    folder: Path
-    problem: str
+def _fetch(uri: str, run: Run, names: tuple[str, ...], folder: Path) -> str:
+    """Fetch a run's files to `folder` by fixed names; return why they cannot be had, or nothing.
 
-
-def _fetch(client: MlflowClient, run_id: str, names: tuple[str, ...], folder: Path) -> _Fetched:
-    """Fetch those files of a run that it has and that are not too large, by name, never by what it lists."""
-    home = folder / run_id
-    home.mkdir()
+    One request a file: `download_artifacts` would ask three times.
+    """
+    folder.mkdir()
+    repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=uri)
     try:
-        listed = {item.path: item for item in client.list_artifacts(run_id)}
+        listed = {item.path: item for item in repository.list_artifacts()}
         for name in names:
             item = listed.get(name)
+            if item is None and name == a.TRANSFER:
+                continue
             if item is None:
-                if name != a.TRANSFER:
-                    return _Fetched(home, f"{name} is missing")
-            elif item.is_dir or (item.file_size or 0) > a.SIZE_LIMITS[name]:
-                return _Fetched(home, f"{name} is no file of at most {a.SIZE_LIMITS[name]} bytes")
-            else:
-                client.download_artifacts(run_id, name, str(home))
-    except MlflowException as error:
-        return _Fetched(home, f"its files cannot be fetched ({error.message:.200})")
-    return _Fetched(home, "")
+                return f"{name} is missing"
+            if item.is_dir or (item.file_size or 0) > a.SIZE_LIMITS[name]:
+                return f"{name} is no file of at most {a.SIZE_LIMITS[name]} bytes"
+            repository._download_file(name, str(folder / name))  # type: ignore[no-untyped-call]  # MLflow's
+    except (MlflowException, RequestException) as error:
+        return f"its files cannot be fetched ({' '.join(str(error).split()):.200})"
+    return ""
 
 
 def _check_run(

@@ -9,7 +9,7 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ from coldray.data.recipe import Recipe
 from coldray.errors import UserError
 
 COUNT = "count"
+ROW = "#row"
+"""Column of an item's row in its file, while the data set is being made."""
 SOURCE_ROWS = 1 << 44
 """Ranks in one file: the rank in the whole source is the file's number * SOURCE_ROWS + the rank in it."""
 
@@ -253,7 +255,8 @@ def spill_items(job: Job, number: int, unit: Unit, known: pa.Array) -> dict[str,
     try:
         for batch in READERS[job.recipe.format].items(unit, job.recipe):
             read += batch.table.num_rows + batch.faults.count
-            table, found = check_items(batch, unit[0])
+            numbered = batch.table.append_column(ROW, pa.array(batch.rows))
+            table, found = check_items(replace(batch, table=numbered), unit[0])
             faults.extend(found)
             if job.strict and faults.count:
                 raise UserError(str(faults.samples[0]))

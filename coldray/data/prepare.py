@@ -15,6 +15,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -24,7 +26,7 @@ from pyarrow import fs
 from coldray import storage
 from coldray.data import buckets as work
 from coldray.data import columns as c
-from coldray.data.buckets import COUNT, Job
+from coldray.data.buckets import COUNT, ROW, Job
 from coldray.data.dataset import MANIFEST
 from coldray.data.fingerprint import combined, table_digest
 from coldray.data.readers import READERS
@@ -257,29 +259,31 @@ def _items(job: Job, files: list[Unit], known: pa.Array, faults: Faults) -> int:
     if files:
         _read(work.spill_items, job, files, faults, known)
         paths = [storage.join(job.work, "items", f"{number:06d}.parquet") for number in range(len(files))]
-        found = pa.concat_tables([storage.read_table(path) for path in paths], promote_options="permissive")
-        found = _first_rows(found, job, files[0][0], faults)
+        tables = [storage.read_table(path) for path in paths]
+        origin = np.repeat(np.arange(len(files)), [table.num_rows for table in tables])
+        found = pa.concat_tables(tables, promote_options="permissive")
+        first = _first_rows(found[c.ITEM])
+        if not READERS[job.recipe.format].repeated_items:
+            for place in np.flatnonzero(~first).tolist():
+                reason = (
+                    f"is there twice (is {found[c.ITEM][place].as_py()!r:.60}); keep one row of each item"
+                )
+                faults.add(Fault(files[origin[place]][0], found[ROW][place].as_py(), c.ITEM, reason))
+                if job.strict:
+                    raise UserError(str(faults.samples[-1]))
+        found = found.drop_columns([ROW]).filter(pa.array(first))
         described = found.num_rows
         table = _left_join(known, found)
     storage.write_table(storage.join(job.out, "items.parquet"), table)
     return described
 
 
-def _first_rows(found: pa.Table, job: Job, file: str, faults: Faults) -> pa.Table:
-    """Return `found` with one row an item."""
-    numbered = pa.table({c.ITEM: found[c.ITEM], "row": pa.array(range(found.num_rows), pa.int64())})
-    first = numbered.group_by(c.ITEM).aggregate([("row", "min")])["row_min"].combine_chunks().sort()
-    if len(first) == found.num_rows or READERS[job.recipe.format].repeated_items:
-        return found.take(first)
-    again = sorted(set(range(found.num_rows)) - set(first.to_pylist()))
-    for row in again:
-        name = found[c.ITEM][row].as_py()
-        faults.add(
-            Fault(file, row + 1, c.ITEM, f"is there twice (is {name!r:.60}); keep one row of each item")
-        )
-    if job.strict:
-        raise UserError(str(faults.samples[-1]))
-    return found.take(first)
+def _first_rows(ids: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Return [n] whether an id is there for the first time."""
+    numbered = pa.table({c.ITEM: ids, "row": np.arange(len(ids))})
+    first = np.zeros(len(ids), dtype=bool)
+    first[numbered.group_by(c.ITEM).aggregate([("row", "min")])["row_min"].to_numpy()] = True
+    return first
 
 
 def _left_join(known: pa.Array, found: pa.Table) -> pa.Table:

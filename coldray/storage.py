@@ -26,7 +26,9 @@ def resolve(uri: str | os.PathLike[str]) -> tuple[fs.FileSystem, str]:
     try:
         file_system, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise UserError(f"{text}: cannot be opened ({error}); use a path, or a URI such as s3://bucket/folder") from error
+        raise UserError(
+            f"{text}: cannot be opened ({error}); use a path, or a URI such as s3://bucket/folder"
+        ) from error
     return file_system, path
 
 
@@ -100,3 +102,10 @@ def read_table(uri: str | os.PathLike[str], columns: list[str] | None = None) ->
         return pq.read_table(path, filesystem=file_system, columns=columns)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise UserError(f"{os.fspath(uri)}: cannot be read as Parquet ({error}); make it anew") from error
+
+
+def delete(uri: str | os.PathLike[str]) -> None:
+    """Delete the file at `uri`, if it is there."""
+    file_system, path = resolve(uri)
+    if file_system.get_file_info(path).type == fs.FileType.File:
+        file_system.delete_file(path)

@@ -1,0 +1,83 @@
+"""`coldray sweep`: run a sweep, go on with one, check and report its results."""
+
+import json
+import os
+from typing import Any
+
+import click
+
+from coldray.cli.report import report, validate
+
+_runs = click.option(
+    "--runs", default="runs", show_default=True, help="Folder or URI for backbones, results and MLflow."
+)
+_tracking = click.option(
+    "--tracking-uri",
+    envvar="MLFLOW_TRACKING_URI",
+    help="An MLflow server; without one, one is started below --runs.",
+)
+_address = click.option(
+    "--address", envvar="RAY_ADDRESS", help="A running Ray cluster; without one, one is started here."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+
+
+@click.group()
+def sweep() -> None:
+    """Seed-by-K sweeps on Ray Tune, tracked in MLflow."""
+
+
+sweep.add_command(report)
+sweep.add_command(validate)
+
+
+@sweep.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@_runs
+@_tracking
+@_address
+@_json
+def run(file: str, **options: Any) -> None:
+    """Run the sweep that the YAML FILE describes; what is finished already is not run again."""
+    from coldray.settings import load_yaml
+    from coldray.sweep.config import SweepSettings
+
+    _run(load_yaml(file, SweepSettings), resume=False, **options)
+
+
+@sweep.command()
+@click.argument("name")
+@_runs
+@_tracking
+@_address
+@_json
+def resume(name: str, runs: str, **options: Any) -> None:
+    """Go on with the sweep NAME, from the last epoch of what was being trained."""
+    from coldray.sweep.run import load_sweep
+
+    _run(load_sweep(runs, name)[0], runs=runs, resume=True, **options)
+
+
+def _run(
+    settings: Any, *, runs: str, tracking_uri: str | None, address: str | None, as_json: bool, resume: bool
+) -> None:
+    os.environ.setdefault(
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"
+    )  # results are MLflow's; a copy for each trial is noise
+    from coldray.errors import UserError
+    from coldray.sweep.run import run_sweep
+
+    outcome = run_sweep(
+        settings,
+        runs,
+        tracking_uri,
+        address=address,
+        resume=resume,
+        say=lambda line: click.echo(line, err=True),
+    )
+    if as_json:
+        click.echo(json.dumps(outcome.__dict__))
+    if outcome.failed:
+        name, why = next(iter(outcome.failed.items()))
+        again = f"mend it, then: coldray sweep resume {settings.name}"
+        raise UserError(f"{len(outcome.failed)} cells failed, the first: {name}: {why}; {again}")

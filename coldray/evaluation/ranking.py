@@ -1,0 +1,156 @@
+"""Rank the whole catalogue for every user, seen items removed, in the four settings of a cold-start evaluation.
+
+Candidates are all items or the warm ones; cold items in histories are kept or removed. The headline is all, kept.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from coldray.data.batches import DeviceSequences, plan_batches
+from coldray.data.dataset import Sequences
+
+Ranks = npt.NDArray[np.int32]
+
+BATCH_BYTES = 1 << 23
+"""Size of the scores held at a time on a CPU, small enough for its last-level cache; a GPU takes 64 times as many."""
+
+
+class Scorer(Protocol):
+    """What can be evaluated: a method that scores every item for a history."""
+
+    num_items: int
+    max_length: int
+    """items of a history, the last ones, that are read"""
+    device: torch.device
+
+    def scores(self, histories: Tensor, lengths: Tensor) -> Tensor:
+        """Return float scores [B, num_items + 1] for histories [B, L] int64, padded with 0 on the right.
+
+        lengths [B] may be 0. Column 0, the padding's, is ignored. The caller may overwrite what it is given.
+        """
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The rank of every user's target in each setting: 1 is best, 0 means that it was not a candidate.
+
+    A target is no candidate where only warm items are and it is cold, and where the user has already seen it. Other
+    items with the target's score count as better, so that a method that cannot tell items apart gains nothing.
+    """
+
+    users: pa.Array
+    """[n] string"""
+    targets: npt.NDArray[np.int32]
+    """[n] item indices"""
+    cold: npt.NDArray[np.bool_]
+    """[n] whether the target is a cold item"""
+    rank_all_kept: Ranks
+    rank_all_removed: Ranks
+    rank_warm_kept: Ranks
+    rank_warm_removed: Ranks
+
+    def to_table(self, train_counts: npt.NDArray[np.int64]) -> pa.Table:
+        """Return one row a user: the columns of this class and the target's train_count."""
+        names = {"users": "user_id", "targets": "target"}
+        table = {names.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
+        return pa.table(table | {"train_count": train_counts[self.targets]})
+
+
+def evaluate(
+    scorer: Scorer,
+    test: Sequences,
+    num_warm: int,
+    *,
+    headline_only: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Return the rank of each sequence's target among the catalogue.
+
+    `headline_only` leaves the other three settings at rank 0; `progress` is told the number of users done.
+    Raises ValueError if the sequences have no targets.
+    """
+    if test.targets is None:
+        raise ValueError("sequences to be evaluated need targets")
+    kept = _ranks(scorer, test, num_warm, progress)
+    removed = kept.copy()
+    if not headline_only:
+        shorter = without_cold(test, num_warm)
+        changed = np.flatnonzero(shorter.lengths != test.lengths)
+        removed[changed] = _ranks(scorer, _take(shorter, changed), num_warm, None, seen=_take(test, changed))
+    else:
+        removed[:] = kept[:, 1] = 0
+    return Evaluation(
+        test.users,
+        test.targets,
+        test.targets > num_warm,
+        kept[:, 0],
+        removed[:, 0],
+        kept[:, 1],
+        removed[:, 1],
+    )
+
+
+@torch.inference_mode()
+def _ranks(
+    scorer: Scorer,
+    test: Sequences,
+    num_warm: int,
+    progress: Callable[[int], None] | None,
+    seen: Sequences | None = None,
+) -> Ranks:
+    """Return ranks [n, 2]: among all items, among warm items. `seen` is what is removed, by default the history."""
+    device = scorer.device
+    histories = DeviceSequences.of(test, device)
+    seen_items = histories if seen is None else DeviceSequences.of(seen, device)
+    targets = torch.from_numpy(np.asarray(test.targets, dtype=np.int64)).to(device)
+    ranks = torch.zeros(len(test), 2, dtype=torch.int32, device=device)
+    budget = BATCH_BYTES if device.type == "cpu" else 64 * BATCH_BYTES
+    batch_size = max(1, budget // (4 * (scorer.num_items + 1)))
+    widest_seen = int(seen_items.lengths.max(initial=1))
+    done = 0
+    for ids, width, _ in plan_batches(histories.lengths, batch_size, scorer.max_length).on(device):
+        items, lengths = histories.padded(ids, width)
+        seen_width = width if seen is None and width < scorer.max_length else widest_seen
+        ranks[ids] = _rank_batch(
+            scorer.scores(items, lengths), targets[ids], seen_items.padded(ids, seen_width)[0], num_warm
+        )
+        done += len(ids)
+        if progress is not None:
+            progress(done)
+    ranked: Ranks = ranks.cpu().numpy()
+    return ranked
+
+
+def _rank_batch(scores: Tensor, targets: Tensor, seen: Tensor, num_warm: int) -> Tensor:
+    """Return ranks [B, 2] int32 from scores [B, N + 1], targets [B] and seen items [B, S] padded with 0."""
+    target_scores = scores.gather(1, targets[:, None])
+    lowest = torch.finfo(scores.dtype).min
+    scores.scatter_(1, seen, lowest)[:, 0] = lowest
+    better = scores >= target_scores
+    warm = better[:, 1 : num_warm + 1].sum(dim=1, dtype=torch.int32)
+    cold = better[:, num_warm + 1 :].sum(dim=1, dtype=torch.int32)
+    fresh = (scores.gather(1, targets[:, None]) != lowest).squeeze(1)
+    # The target itself is among those counted, so the counts are ranks.
+    return torch.stack([(warm + cold) * fresh, warm * (fresh & (targets <= num_warm))], dim=1)
+
+
+def without_cold(sequences: Sequences, num_warm: int) -> Sequences:
+    """Return the sequences with their cold items taken out; users and targets stay."""
+    warm = sequences.items <= num_warm
+    kept = np.concatenate([[0], np.cumsum(warm)])[sequences.offsets]
+    return Sequences(sequences.users, kept.astype(np.int64), sequences.items[warm], sequences.targets)
+
+
+def _take(sequences: Sequences, ids: npt.NDArray[np.int64]) -> Sequences:
+    lengths = sequences.lengths[ids]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    places = np.repeat(sequences.offsets[ids] - offsets[:-1], lengths) + np.arange(offsets[-1])
+    targets = None if sequences.targets is None else sequences.targets[ids]
+    return Sequences(sequences.users.take(pa.array(ids)), offsets, sequences.items[places], targets)

@@ -1,0 +1,96 @@
+"""Baselines without gradient training, as scorers: popularity, item-KNN, history average."""
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from coldray.data.dataset import Sequences
+
+CPU = torch.device("cpu")
+
+
+class Popularity:
+    """Scores an item by its number of training interactions, for everybody."""
+
+    max_length = 1
+    device = CPU
+
+    def __init__(self, train_counts: npt.NDArray[np.int64]) -> None:
+        """Take train_counts [num_items + 1]."""
+        self.num_items = len(train_counts) - 1
+        self._scores = torch.from_numpy(train_counts.astype(np.float32))
+
+    def scores(self, histories: Tensor, lengths: Tensor) -> Tensor:
+        """Return scores [B, num_items + 1]."""
+        return self._scores.repeat(len(histories), 1)
+
+
+class HistoryAverage:
+    """Scores an item by the inner product of its embedding with the mean embedding of the history (methods of the
+    content-based baseline that Let-It-Go compares with)."""
+
+    max_length = 1 << 30
+
+    def __init__(self, content: npt.NDArray[np.float32], device: torch.device = CPU) -> None:
+        """Take content [num_items + 1, d], row 0 zero."""
+        self.num_items = len(content) - 1
+        self.device = device
+        self._content = torch.from_numpy(content).to(device)
+
+    def scores(self, histories: Tensor, lengths: Tensor) -> Tensor:
+        """Return scores [B, num_items + 1]; an empty history scores every item 0."""
+        mean = self._content[histories].sum(dim=1) / lengths.clamp(min=1)[:, None]
+        return mean @ self._content.T
+
+
+class ItemKNN:
+    """Scores an item by its summed similarity to the history's items (Sarwar et al., 2001).
+
+    Similarity is the cosine of two items' users in training sequences; of each item the `k` largest are kept.
+    """
+
+    max_length = 1 << 30
+    device = CPU
+
+    def __init__(self, train: Sequences, num_items: int, k: int = 100) -> None:
+        """Compute the similarities from the training sequences."""
+        self.num_items = num_items
+        rows = np.repeat(np.arange(len(train)), train.lengths)
+        users = sp.csr_matrix(
+            (np.ones(len(rows), np.float32), (rows, train.items)), (len(train), num_items + 1)
+        )
+        users.data[:] = 1  # an item counts once a user
+        norms = np.sqrt(np.asarray(users.sum(axis=0)).ravel())
+        columns = (users @ sp.diags_array(1 / np.maximum(norms, 1), dtype=np.float32)).tocsc()
+        blocks = [
+            _largest((columns[:, start : start + 1024].T @ columns).tocsr(), start, k)
+            for start in range(0, num_items + 1, 1024)
+        ]
+        self._similarity = sp.vstack(blocks, format="csr")
+
+    def scores(self, histories: Tensor, lengths: Tensor) -> Tensor:
+        """Return scores [B, num_items + 1]."""
+        batch, width = histories.shape
+        rows = np.repeat(np.arange(batch), width)
+        seen = sp.csr_matrix(
+            (np.ones(batch * width, np.float32), (rows, histories.numpy().ravel())),
+            (batch, self.num_items + 1),
+        )
+        return torch.from_numpy((seen @ self._similarity).toarray())
+
+
+def _largest(block: sp.csr_matrix, first: int, k: int) -> sp.csr_matrix:
+    """Return `block`, rows of similarities from item `first` on, with the k largest of each row, itself left out."""
+    block.setdiag(0, k=first)
+    block.eliminate_zeros()
+    order = np.lexsort(
+        (block.indices, -block.data, np.repeat(np.arange(block.shape[0]), np.diff(block.indptr)))
+    )
+    place = np.arange(len(order)) - np.repeat(block.indptr[:-1], np.diff(block.indptr))
+    kept = np.zeros(len(order), bool)
+    kept[order[place < k]] = True
+    block.data[~kept] = 0
+    block.eliminate_zeros()
+    return block

@@ -1,0 +1,29 @@
+"""Trained sequence models as scorers: queries from histories, scores by inner product."""
+
+import torch
+from torch import Tensor
+
+from coldray.models.sasrec import SASRec
+
+
+class SASRecScorer:
+    """Scores all items for a history: s(u, i) = h_u . e_i (gated residual transfer, eq. 2)."""
+
+    def __init__(self, encoder: SASRec, item_vectors: Tensor) -> None:
+        """Take the trained encoder and the vectors [num_items + 1, d] of all items, transferred ones included."""
+        self.encoder = encoder.eval()
+        self.item_vectors = item_vectors
+        self.num_items = len(item_vectors) - 1
+        self.max_length = encoder.settings.max_length
+        self.device = item_vectors.device
+
+    def scores(self, histories: Tensor, lengths: Tensor) -> Tensor:
+        """Return scores [B, num_items + 1]; an empty history scores every item 0."""
+        return self.queries(histories, lengths) @ self.item_vectors.T
+
+    def queries(self, histories: Tensor, lengths: Tensor) -> Tensor:
+        """Return the queries [B, d] after the last item of histories [B, L], zero after an empty one."""
+        hidden = self.encoder(self.item_vectors[histories])
+        last = hidden[torch.arange(len(histories), device=self.device), (lengths - 1).clamp(min=0)]
+        queries: Tensor = last * (lengths > 0)[:, None]
+        return queries

@@ -1,0 +1,89 @@
+"""What a sweep is: one YAML file, checked in full before anything starts."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from coldray.settings import Settings
+from coldray.training import TrainingSettings
+from coldray.transfer import TransferSettings
+
+Method = Literal[
+    "sasrec",
+    "content-init",
+    "delta",
+    "delta+knn",
+    "delta+knn+gate",
+    "history-average",
+    "popularity",
+    "item-knn",
+]
+TRAINED: dict[Method, Literal["sasrec", "content-init", "delta"]] = {
+    "sasrec": "sasrec",
+    "content-init": "content-init",
+    "delta": "delta",
+    "delta+knn": "delta",
+    "delta+knn+gate": "delta",
+}
+"""the variant that each trained method's backbone is"""
+TRANSFERRING: tuple[Method, ...] = ("delta+knn", "delta+knn+gate")
+NEEDS_EMBEDDING: tuple[Method, ...] = ("content-init", "delta", *TRANSFERRING, "history-average")
+
+
+class Resources(Settings):
+    """What Ray reserves for each trial."""
+
+    cpus: int = Field(1, ge=1, description="logical CPUs, which is also the number of threads of a trial")
+    gpus: float = Field(
+        0,
+        ge=0,
+        description="GPUs or a fraction of one, so that trials share it; above 0 a trial computes on it",
+    )
+
+
+class SweepSettings(Settings):
+    """A sweep: methods by seeds, those that transfer also by K."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    dataset: str = Field(description="folder or URI of a prepared data set")
+    split: str = Field("leave_one_out", description="name of one of its splits")
+    embedding: str | None = Field(
+        "minilm", description="name of one of its embeddings; null where no method needs one"
+    )
+    methods: tuple[Method, ...] = Field(("delta", "delta+knn+gate", "history-average"), min_length=1)
+    baseline: Method = Field("delta", description="what the report compares with")
+    k: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (10, 25, 50, 100), description="neighbours, for methods that transfer"
+    )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((42, 43, 44, 45, 46), min_length=1)
+    training: TrainingSettings = TrainingSettings()
+    transfer: TransferSettings = TransferSettings()
+    share_backbones: bool = Field(
+        True, description="train once for all K; false trains each cell's own, to the same numbers"
+    )
+    resources: Resources = Resources()
+
+    @field_validator("methods", "k", "seeds")
+    @classmethod
+    def _distinct(cls, values: tuple[object, ...]) -> tuple[object, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("has an entry twice; remove one")
+        return values
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SweepSettings":
+        if self.baseline not in self.methods:
+            raise ValueError(f"baseline {self.baseline} is not among methods; add it or name another")
+        if self.baseline in TRANSFERRING:
+            raise ValueError(
+                f"baseline {self.baseline} transfers, so it is one method for each k; name one that does not"
+            )
+        if self.embedding is None and (needing := [m for m in self.methods if m in NEEDS_EMBEDDING]):
+            raise ValueError(f"embedding is null, but {needing[0]} needs one")
+        if any(m in TRANSFERRING for m in self.methods) and not self.k:
+            raise ValueError("k is empty, but a method transfers; name at least one")
+        if "variant" in self.training.model_fields_set:
+            raise ValueError("training.variant follows from methods; remove it")
+        if {"k"} & self.transfer.model_fields_set:
+            raise ValueError("transfer.k follows from k; remove it")
+        return self

@@ -1,0 +1,126 @@
+"""A running sweep in the terminal: a progress bar, what runs now, and what came out, on standard error."""
+
+import time
+from typing import Any
+
+from ray.tune import Callback
+from rich.console import Console as Terminal
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from coldray.sweep.grid import Cell
+
+ROWS = 12
+"""newest finished cells shown"""
+
+
+def label(cell: Cell) -> str:
+    """Return what a person calls the cell."""
+    neighbours = "" if cell.k is None else f" K={cell.k}"
+    return f"{cell.method}{neighbours} seed={cell.seed}"
+
+
+class SweepConsole(Callback):
+    """Follows the trials of a sweep; a terminal sees a table that changes, a log file a line for each cell."""
+
+    def __init__(self, cells: int, done: int) -> None:
+        """Take the number of cells, and how many were finished before."""
+        self.failed: dict[str, str] = {}
+        """why, by the cell's label"""
+        self.completed = 0
+        self._total, self._done = cells, done
+        self._now: dict[str, str] = {}
+        self._rows: list[tuple[str, ...]] = []
+        self._terminal = Terminal(stderr=True)
+        self._live: Live | None = None
+        self._progress = Progress(
+            TextColumn("[bold]cells"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._terminal,
+        )
+        self._task = self._progress.add_task("cells", total=cells, completed=done)
+        self._started = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its callbacks, a terminal cannot be; nothing of this is needed again."""
+        return {}
+
+    def __enter__(self) -> "SweepConsole":
+        if self._terminal.is_terminal:
+            self._live = Live(self._view(), console=self._terminal, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Show the cell as running."""
+        self._now[trial.trial_id] = label(trial.config["cell"])
+        self._refresh()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Show the epoch that was just trained."""
+        if "epoch" in result:
+            epoch, ndcg, speed = (
+                result["epoch"],
+                result["validation_ndcg_at_10"],
+                result["sequences_per_second"],
+            )
+            name = label(trial.config["cell"])
+            self._now[trial.trial_id] = (
+                f"{name}: epoch {epoch}, validation NDCG@10 {ndcg:.4f}, {speed:,.0f} sequences/s"
+            )
+            self._refresh()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Show the cell's metrics."""
+        result = trial.last_result
+        names = ("cold_ndcg_at_10", "cold_recall_at_10", "warm_ndcg_at_10", "ndcg_at_10")
+        values = [f"{result[name]:.4f}" if name in result else "–" for name in names]
+        self.completed += 1
+        self._now.pop(trial.trial_id, None)
+        self._rows.append((label(trial.config["cell"]), *values, f"{result.get('seconds', 0):.1f}"))
+        self._progress.update(self._task, completed=self._done + self.completed)
+        if self._live is None:
+            done, row = self._done + self.completed, self._rows[-1]
+            line = f"[{done}/{self._total}] {row[0]}: cold NDCG@10 {row[1]}, warm {row[3]}, total {row[4]} ({row[5]} s)"
+            self._terminal.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._refresh()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Keep why the cell failed for good."""
+        name = label(trial.config["cell"])
+        self._now.pop(trial.trial_id, None)
+        self.failed[name] = reason(trial)
+        self._terminal.print(
+            f"failed: {name}: {self.failed[name]}", markup=False, highlight=False, soft_wrap=True
+        )
+
+    def _refresh(self) -> None:
+        if self._live is not None:
+            self._live.update(self._view())
+
+    def _view(self) -> Group:
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        table.add_column("cell")
+        for name in ("cold NDCG@10", "cold Recall@10", "warm NDCG@10", "NDCG@10", "seconds"):
+            table.add_column(name, justify="right")
+        for row in self._rows[-ROWS:]:
+            table.add_row(*row)
+        running = [f"  {text}" for text in self._now.values()]
+        return Group(table, "", *running, self._progress)
+
+
+def reason(trial: Any) -> str:
+    """Return the last line of what a trial raised."""
+    error = trial.get_pickled_error() or trial.get_error()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "its worker died; see the Ray dashboard"

@@ -1,0 +1,151 @@
+"""The cells of a sweep: what is run, and by which hashes it is known."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from coldray import storage
+from coldray.data.dataset import read_manifest, split_folder
+from coldray.errors import UserError
+from coldray.settings import digest
+from coldray.sweep.config import TRAINED, TRANSFERRING, Method, SweepSettings
+from coldray.training import TrainingSettings
+from coldray.transfer import TransferSettings
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method with a seed and, where it transfers, a K."""
+
+    method: Method
+    seed: int
+    training: TrainingSettings | None
+    transfer: TransferSettings | None
+    dim: int | None
+    """size of the item vectors; None where the method has none"""
+    data: dict[str, Any]
+    """the block `dataset` of sweep.json: where the data is, and its fingerprints"""
+
+    @property
+    def k(self) -> int | None:
+        """Neighbours, of a method that transfers."""
+        return None if self.transfer is None else self.transfer.k
+
+    @property
+    def backbone_id(self) -> str | None:
+        """Hash of all that a trained backbone depends on: data, embedding, settings, seed."""
+        if self.training is None:
+            return None
+        data = {key: self.data[key] for key in ("split", "fingerprint", "embedding_fingerprint")}
+        return digest({"data": data, "training": self.training.model_dump(mode="json"), "seed": self.seed})
+
+    @property
+    def cell_id(self) -> str:
+        """Hash of all that the cell's result depends on."""
+        fingerprints = {key: value for key, value in self.data.items() if key != "path"}
+        return digest(self._settings() | {"dataset": fingerprints})
+
+    def _settings(self) -> dict[str, Any]:
+        training = None if self.training is None else self.training.model_dump(mode="json")
+        return {
+            "method": self.method,
+            "seed": self.seed,
+            "k": self.k,
+            "model": training.pop("encoder")
+            if training is not None
+            else {}
+            if self.dim is None
+            else {"dim": self.dim},
+            "training": training,
+            "transfer": None if self.transfer is None else self.transfer.model_dump(mode="json"),
+        }
+
+    def entry(self) -> dict[str, Any]:
+        """Return the cell as an entry of sweep.json's cells."""
+        return {"cell_id": self.cell_id} | self._settings()
+
+    def params(self) -> dict[str, Any]:
+        """Return the cell's settings, flat, as MLflow's params."""
+        parts = [self.data, *(part for part in (self.training, self.transfer) if part is not None)]
+        flat: dict[str, Any] = {}
+        for part in parts:
+            plain = part if isinstance(part, dict) else part.model_dump(mode="json")
+            for key, value in plain.items():
+                inner = value if isinstance(value, dict) else {key: value}
+                flat |= {name: entry for name, entry in inner.items() if entry is not None}
+        renamed = {"path": "dataset", "fingerprint": "dataset_fingerprint", "kind": "gate"}
+        return {renamed.get(key, key): value for key, value in flat.items() if key != "k"}
+
+
+def make_cells(settings: SweepSettings) -> list[Cell]:
+    """Return the cells of a sweep, baseline and backbones first.
+
+    Raises UserError if the data set, the split or the embedding is not there.
+    """
+    data = describe_data(settings)
+    cells = []
+    for method in sorted(settings.methods, key=lambda m: m in TRANSFERRING):
+        variant = TRAINED.get(method)
+        dim = settings.training.encoder.dim if method in (*TRAINED, "history-average") else None
+        training = None if variant is None else settings.training.model_copy(update={"variant": variant})
+        for seed in settings.seeds:
+            cells += [
+                Cell(method, seed, training, transfer, dim, data) for transfer in _transfers(settings, method)
+            ]
+    return cells
+
+
+def _transfers(settings: SweepSettings, method: Method) -> list[TransferSettings | None]:
+    """Return the transfer settings of a method's cells; the residuals are bounded as in training if not said otherwise."""
+    if method not in TRANSFERRING:
+        return [None]
+    base = settings.transfer
+    if "max_norm" not in base.model_fields_set:
+        base = base.model_copy(update={"max_norm": settings.training.max_delta_norm})
+    if method == "delta+knn":
+        base = base.model_copy(update={"gate": None})
+    return [base.model_copy(update={"k": k}) for k in settings.k]
+
+
+def describe_data(settings: SweepSettings) -> dict[str, Any]:
+    """Return the block `dataset` of sweep.json. Raises UserError if anything that it names is missing."""
+    fix = f"run: coldray data split {settings.dataset} --protocol {settings.split}"
+    split = read_manifest(
+        split_folder(settings.dataset, settings.split), f"a split for the sweep {settings.name}", fix
+    )
+    embedding = None
+    if settings.embedding is not None:
+        folder = storage.join(settings.dataset, "embeddings", settings.embedding)
+        fix = f"run: coldray encode {settings.dataset} --name {settings.embedding}"
+        embedding = read_manifest(folder, f"an embedding for the sweep {settings.name}", fix)
+    return {
+        "path": settings.dataset,
+        "split": settings.split,
+        "fingerprint": split["fingerprint"],
+        "embedding": settings.embedding,
+        "embedding_fingerprint": None if embedding is None else embedding["fingerprint"],
+    }
+
+
+def sweep_record(settings: SweepSettings, cells: list[Cell]) -> dict[str, Any]:
+    """Return the content of sweep.json: what is to be run."""
+    entries = [cell.entry() for cell in cells]
+    record = {
+        "format": 1,
+        "name": settings.name,
+        "dataset": cells[0].data,
+        "baseline": settings.baseline,
+        "cells": entries,
+    }
+    identity = {key: value for key, value in record.items() if key != "dataset"}
+    return record | {"sweep_id": digest(identity)}
+
+
+def check_unchanged(record: dict[str, Any], cells: list[Cell]) -> None:
+    """Raise UserError if the data is no longer that of the sweep `record`."""
+    for key in ("fingerprint", "embedding_fingerprint"):
+        if record["dataset"][key] != cells[0].data[key]:
+            what = "embedding" if "embedding" in key else "split"
+            raise UserError(
+                f"{cells[0].data['path']}: its {what} has changed since the sweep {record['name']} began "
+                f"({record['dataset'][key]} then, {cells[0].data[key]} now); restore it, or run the sweep anew"
+            )

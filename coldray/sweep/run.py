@@ -1,0 +1,181 @@
+"""Run a sweep: Ray Tune over its cells, everything in MLflow, the report at the end."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from pydantic import ValidationError
+from ray import tune
+
+from coldray import storage
+from coldray.errors import ServiceError, UserError
+from coldray.settings import explain
+from coldray.sweep.config import SweepSettings
+from coldray.sweep.console import SweepConsole, label
+from coldray.sweep.grid import Cell, check_unchanged, make_cells, sweep_record
+from coldray.sweep.search import CellSearch
+from coldray.sweep.server import tracking_server
+from coldray.sweep.tracking import Tracker
+from coldray.sweep.trial import CellTrial, SweepContext
+
+MAX_FAILURES = 3
+"""times that a trial is started again after its worker died"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended."""
+
+    sweep_id: str
+    run_id: str
+    tracking_uri: str
+    finished: int
+    """cells with a result in MLflow"""
+    failed: dict[str, str]
+    """why, by the label of the cell"""
+
+
+def sweep_folder(runs: str, name: str) -> str:
+    """Return where a sweep's settings and record are kept."""
+    return storage.join(runs, "sweeps", name)
+
+
+def load_sweep(runs: str, name: str) -> tuple[SweepSettings, dict[str, Any]]:
+    """Return the settings and the record of a sweep that has been started.
+
+    Raises UserError if there is none of that name, or the data has changed since.
+    """
+    folder = sweep_folder(runs, name)
+    if not storage.exists(storage.join(folder, "sweep.json")):
+        raise UserError(f"{runs}: has no sweep {name}; start it with coldray sweep run FILE")
+    try:
+        settings = SweepSettings.model_validate(storage.read_json(storage.join(folder, "settings.json")))
+    except ValidationError as error:
+        raise UserError(f"{folder}/settings.json: {explain(error)}") from error
+    return settings, storage.read_json(storage.join(folder, "sweep.json"))
+
+
+def run_sweep(
+    settings: SweepSettings,
+    runs: str,
+    tracking_uri: str | None = None,
+    *,
+    address: str | None = None,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Run what is left of a sweep and return how it ended.
+
+    `runs` is the folder or URI for backbones, results and, without a `tracking_uri`, MLflow's database. Cells that
+    have been finished are not run again. Raises UserError for data that is missing or, to be resumed, has changed.
+    """
+    cells = make_cells(settings)
+    record = sweep_record(settings, cells)
+    folder = sweep_folder(runs, settings.name)
+    if resume:
+        check_unchanged(storage.read_json(storage.join(folder, "sweep.json")), cells)
+    storage.write_json(
+        storage.join(folder, "settings.json"), settings.model_dump(mode="json", exclude_unset=True)
+    )
+    storage.write_json(storage.join(folder, "sweep.json"), record)
+    with (
+        tracking_server(tracking_uri, storage.join(runs, "mlflow")) as uri,
+        cluster(address, settings) as dashboard,
+    ):
+        tracker = Tracker(uri, settings.name)
+        parent = tracker.start_sweep(record)
+        finished = tracker.finished_cells(parent)
+        left = [cell for cell in cells if cell.cell_id not in finished]
+        say(
+            f"sweep {settings.name}: {len(left)} of {len(cells)} cells to run; MLflow {uri}; Ray dashboard {dashboard or 'off'}"
+        )
+        console = SweepConsole(len(cells), len(cells) - len(left))
+        context = SweepContext(
+            record["sweep_id"], settings.name, uri, parent, runs, settings.share_backbones, settings.resources
+        )
+        try:
+            failed = _tune(settings, left, context, console) if left else {}
+        except BaseException:
+            tracker.finish_sweep(parent, "KILLED")
+            raise
+        tracker.finish_sweep(parent, "FAILED" if failed else "FINISHED")
+        return Outcome(record["sweep_id"], parent, uri, len(tracker.finished_cells(parent)), failed)
+
+
+def _tune(
+    settings: SweepSettings, cells: list[Cell], context: SweepContext, console: SweepConsole
+) -> dict[str, str]:
+    """Run the cells as trials and return why those that failed did, by label."""
+    search = CellSearch(cells, settings.share_backbones)
+    resources = {"cpu": settings.resources.cpus, "gpu": settings.resources.gpus}
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(CellTrial, context=context), resources),
+        tune_config=tune.TuneConfig(search_alg=search, num_samples=len(cells), reuse_actors=True),
+        run_config=tune.RunConfig(
+            name=f"{settings.name}-{context.sweep_id}",
+            storage_path=_tune_storage(context.runs),
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[console],
+            verbose=0,
+        ),
+    )
+    with console:
+        tuner.fit()
+    never = {
+        label(cell): "its backbone could not be trained" for cell in cells if search.state(cell) == "broken"
+    }
+    failed = never | console.failed
+    if console.completed + len(failed) < len(cells):
+        raise KeyboardInterrupt  # Tune takes the signal itself, stops its trials and returns
+    return failed
+
+
+def _tune_storage(runs: str) -> str:
+    """Return where Tune keeps its own books, which nothing here reads."""
+    folder = storage.join(runs, "tune")
+    return folder if "://" in folder else os.path.abspath(folder)
+
+
+@contextmanager
+def cluster(address: str | None, settings: SweepSettings) -> Iterator[str]:
+    """Connect to the cluster at `address`, or start a Ray here; yield the dashboard's address or "".
+
+    Raises ServiceError if it cannot be reached, UserError if no node could ever run one of the sweep's trials.
+    """
+    started = not ray.is_initialized()
+    dashboard = ""
+    if started:
+        try:
+            context = ray.init(
+                address=address,
+                include_dashboard=None if address else True,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        except ConnectionError as error:
+            raise ServiceError(
+                f"{address}: no Ray cluster answers there ({error}); start it, or leave --address out"
+            ) from error
+    try:
+        _check_resources(settings)
+        yield dashboard
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _check_resources(settings: SweepSettings) -> None:
+    needed = {"CPU": settings.resources.cpus, "GPU": settings.resources.gpus}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray's
+    if any(all(node.get(name, 0) >= amount for name, amount in needed.items()) for node in nodes):
+        return
+    largest = max((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes)
+    raise UserError(
+        f"resources: a trial asks for {needed['CPU']} CPUs and {needed['GPU']} GPUs, and no node has them "
+        f"(the largest has {largest[0]:g} and {largest[1]:g}); ask for less or add a node"
+    )

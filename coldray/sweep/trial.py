@@ -1,0 +1,100 @@
+"""A cell as a Ray Tune trial: it runs the cell, epoch by epoch, and tells MLflow.
+
+One actor runs trial after trial, so that data, backbones and imports are paid for once.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import torch
+from ray import tune
+
+from coldray import storage
+from coldray.errors import UserError
+from coldray.sweep import artifacts as a
+from coldray.sweep.config import Resources
+from coldray.sweep.grid import Cell
+from coldray.sweep.tracking import Tracker
+from coldray.sweep.work import DONE, Workspace
+
+LOGGED = ("train_loss", "validation_ndcg_at_10", "validation_recall_at_10", "sequences_per_second")
+
+
+@dataclass(frozen=True)
+class SweepContext:
+    """What all trials of a sweep share."""
+
+    sweep_id: str
+    experiment: str
+    tracking_uri: str
+    parent_run_id: str
+    runs: str
+    share_backbones: bool
+    resources: Resources
+
+
+class CellTrial(tune.Trainable):
+    """Runs the cell `config["cell"]`; each step is an epoch, the last one the evaluation and the delivery."""
+
+    def setup(self, config: dict[str, Any], context: SweepContext | None = None) -> None:
+        """Prepare this actor for its first cell."""
+        if context is None:
+            raise ValueError("a trial needs the context of its sweep")
+        self.context = context
+        torch.set_num_threads(context.resources.cpus)
+        faiss.omp_set_num_threads(context.resources.cpus)
+        device = "cuda" if context.resources.gpus > 0 else "cpu"
+        self.workspace = Workspace(context.runs, device, context.share_backbones)
+        self.tracker = Tracker(context.tracking_uri, context.experiment)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Prepare this actor for another cell."""
+        self.cell: Cell = new_config["cell"]
+        self.run_id: str | None = None
+        self.epochs: Iterator[tuple[int, dict[str, float]]] = self.workspace.run(self.cell)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Return the report of an epoch or, when there is none left, the metrics of the cell."""
+        if self.run_id is None:
+            self.run_id = self.tracker.start_cell(
+                self.context.parent_run_id, self.cell.entry(), self.cell.params()
+            )
+        try:
+            epoch, report = next(self.epochs, (0, {}))
+        except (UserError, OSError) as error:
+            self.tracker.fail_run(self.run_id, str(error))
+            raise
+        if epoch:
+            self.tracker.log_epochs(self.run_id, [{"epoch": epoch} | {name: report[name] for name in LOGGED}])
+            return {"epoch": epoch} | report
+        return self._deliver(self.run_id) | {"done": True}
+
+    def _deliver(self, run_id: str) -> dict[str, Any]:
+        """Log the cell's result to its run and return its metrics."""
+        folder = self.workspace.result_folder(self.cell)
+        metrics: dict[str, float] = storage.read_json(storage.join(folder, DONE))["metrics"]
+        record = self.cell.entry() | {
+            "dataset": self.cell.data,
+            "sweep_id": self.context.sweep_id,
+            "run_id": run_id,
+            "backbone_id": self.cell.backbone_id,
+        }
+        names = [a.EVALUATION, a.RANKS] + ([a.TRANSFER] if self.cell.transfer is not None else [])
+        with tempfile.TemporaryDirectory(prefix="coldray-cell-") as files:
+            for name in names:
+                (Path(files) / name).write_bytes(storage.read_bytes(storage.join(folder, name)))
+            storage.write_json(str(Path(files) / a.TASK), record)
+            self.tracker.finish_cell(run_id, metrics, files)
+        return metrics
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Keep nothing: the training's own state file and the cell's result are what a trial goes on from."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Read nothing; see `save_checkpoint`."""

@@ -13,6 +13,7 @@ from coldray.settings import digest
 # Before Ray, MLflow and transformers are imported: nothing is reported and nothing is fetched from a hub.
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
+    RAY_agent_register_timeout_ms="120000",  # a busy machine is slow to start
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",  # Ray warns once a worker unless this is set
     MLFLOW_DISABLE_TELEMETRY="true",
     HF_HUB_OFFLINE="1",
@@ -30,6 +31,7 @@ def ray_session() -> Iterator[None]:
     import ray  # only for the tests that need it
 
     ray.init(
+        address="local",
         num_cpus=4,
         num_gpus=0,
         include_dashboard=False,

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from coldray.errors import UserError
+
 GIB = 1024**3
 # Below these, the quickstart itself runs short.
 MEMORY_NEEDED = 4
@@ -52,6 +54,11 @@ def package(name: str, *packages: str) -> Check:
     return Check(name, "ok", found) if found else Check(name, "missing", "not installed", "make install")
 
 
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine() -> list[Check]:
     """Return the checks of Python, processors, memory and disk (GiB)."""
     import psutil
@@ -59,10 +66,9 @@ def machine() -> list[Check]:
     memory = psutil.virtual_memory()
     total, free = memory.total / GIB, memory.available / GIB
     disk = shutil.disk_usage(os.curdir).free / GIB
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return [
         Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        Check("processors", "ok", str(processors)),
+        Check("processors", "ok", str(processors())),
         Check(
             "memory",
             "ok" if free >= MEMORY_NEEDED else "warn",
@@ -168,6 +174,30 @@ def cluster(address: str | None) -> Check:
     return Check("cluster", "ok", f"{address}: {len(nodes)} node(s), {amounts}, {memory:.1f} GiB")
 
 
+def experiment(path: str, cards: list[str]) -> list[Check]:
+    """Return the checks of what the sweep in the YAML file `path` needs: its data, processors and GPUs.
+
+    Raises UserError if the file does not describe a sweep.
+    """
+    from coldray.settings import load_yaml
+    from coldray.sweep.config import SweepSettings
+    from coldray.sweep.grid import make_cells
+
+    settings = load_yaml(path, SweepSettings)
+    try:
+        data = Check("data", "ok", f"{settings.dataset}: {len(make_cells(settings))} trials to run")
+    except UserError as error:
+        data = Check("data", "missing", str(error))
+    wanted = settings.resources
+    asked = f"{wanted.cpus} processor(s) and {wanted.gpus:g} GPU a trial"
+    if wanted.cpus > processors() or wanted.gpus > len(cards):
+        return [
+            data,
+            Check("trial", "warn", asked, f"lower resources in {path}, or name a cluster with --address"),
+        ]
+    return [data, Check("trial", "ok", asked)]
+
+
 def answers(host: str | None, port: int | None) -> bool:
     """Return whether anything listens at `host` and `port`."""
     try:
@@ -177,7 +207,7 @@ def answers(host: str | None, port: int | None) -> bool:
         return False
 
 
-def examine(address: str | None) -> list[Check]:
+def examine(config: str | None, address: str | None) -> list[Check]:
     """Return every check, in the order in which it is printed."""
     cards = gpus()
     return [
@@ -189,6 +219,7 @@ def examine(address: str | None) -> list[Check]:
         package("mlflow", "mlflow"),
         text_encoder(),
         language_models(bool(cards)),
+        *(experiment(config, cards) if config else []),
     ]
 
 
@@ -206,13 +237,17 @@ def show(checks: list[Check]) -> None:
 
 
 @click.command()
+@click.argument("config", required=False, type=click.Path(dir_okay=False))
 @click.option(
     "--address", envvar="RAY_ADDRESS", help="A Ray cluster to look at: host:port, ray://host:port or auto."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def doctor(address: str | None, as_json: bool) -> None:
-    """Say what this machine, and a cluster, can run, and what to install for the rest."""
-    checks = examine(address)
+def doctor(config: str | None, address: str | None, as_json: bool) -> None:
+    """Say what this machine, and a cluster, can run, and what to install for the rest.
+
+    With CONFIG, the YAML file of a sweep, also whether what that sweep needs is there.
+    """
+    checks = examine(config, address)
     if as_json:
         click.echo(json.dumps({"checks": [asdict(check) for check in checks]}, indent=1))
     else:

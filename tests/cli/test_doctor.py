@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import ray
@@ -14,7 +15,8 @@ import torch
 from click.testing import CliRunner
 
 from coldray.cli import doctor as module
-from coldray.cli.doctor import Check, doctor, installed, language_models, search, show
+from coldray.cli.doctor import Check, doctor, experiment, installed, language_models, search, show
+from coldray.errors import UserError
 
 
 def report(*arguments: str) -> dict[str, dict[str, str]]:
@@ -76,6 +78,23 @@ def test_a_dead_address_is_said_at_once() -> None:
     assert (check["state"], check["found"]) == ("missing", f"{address} does not answer")
     assert "coldray cluster up" in check["fix"]
     assert time.monotonic() - started < 30
+
+
+def test_an_experiment_without_its_data_says_how_to_make_it(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(f"name: tiny\ndataset: {tmp_path}/absent\nresources: {{cpus: 4096}}\n")
+    checks = report(str(file))
+    assert checks["data"]["state"] == "missing"
+    assert "coldray data split" in checks["data"]["found"]
+    assert checks["trial"]["state"] == "warn"
+    assert "--address" in checks["trial"]["fix"]
+
+
+def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("name: tiny\ndataset: x\nno_such_key: 1\n")
+    with pytest.raises(UserError, match="no_such_key"):
+        experiment(str(file), [])
 
 
 @pytest.mark.ray

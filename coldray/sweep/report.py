@@ -1,0 +1,272 @@
+"""The report of a sweep: one page, and the same tables as Markdown, CSV and LaTeX.
+
+OUT/report.html                   everything, in one file that needs no other
+OUT/results.md, .csv, .tex        the tables
+OUT/cold-by-k.png, gates.png, ... the figures
+"""
+
+import csv
+import io
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+from mlflow import MlflowClient
+from rich.table import Table as RichTable
+
+from coldray.errors import UserError
+from coldray.sweep import artifacts as a
+from coldray.sweep import figures, wording
+from coldray.sweep.aggregate import HEADLINE_METRIC, Tables, aggregate
+from coldray.sweep.tracking import reaching
+from coldray.sweep.validate import CellResult, LeftOut, SweepRecord, validate
+from coldray.sweep.wording import TextTable
+
+ARTIFACT_FOLDER = "report"
+PAGE = "report.html"
+FILES = (PAGE, "results.md", "results.csv", "results.tex", "cold-by-k.png", "gates.png", "gains.png")
+CAPTIONS = {
+    "cold-by-k": "Cold NDCG@10 and Recall@10 against K: mean and standard deviation over seeds. The line and band "
+    "are the baseline's.",
+    "gates": "Gates of the cold items: 0 keeps an item's own residual, 1 takes its neighbours'.",
+    "gains": "NDCG@10 gained over the baseline by how often the target was in training; intervals are over users.",
+}
+_TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "<": "$<$",
+    ">": "$>$",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A sweep's results, checked and aggregated."""
+
+    record: SweepRecord
+    results: Sequence[CellResult]
+    left_out: Sequence[LeftOut]
+    tables: Tables
+
+    @property
+    def headline(self) -> str:
+        """The finding in words."""
+        return wording.headline(self.record.spec, self.tables)
+
+
+def make_report(record: SweepRecord) -> Report:
+    """Check and aggregate a sweep."""
+    results, left_out = validate(record)
+    return Report(record, results, left_out, aggregate(record.spec, results))
+
+
+def write_report(report: Report, out: str | Path, *, log: bool = True) -> list[Path]:
+    """Write the report to the folder `out`, whole or not at all; return the files.
+
+    With `log` they also become artifacts of the sweep's run, under `report/`. A folder that holds a report is
+    replaced. Raises UserError when `out` holds anything else.
+    """
+    target = Path(out).expanduser().absolute()
+    _check_target(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+        fresh = Path(scratch) / "new"
+        fresh.mkdir()
+        names = _write_files(report, fresh)
+        if target.exists():
+            target.rename(Path(scratch) / "old")
+        shutil.move(fresh, target)
+    if log:
+        with reaching(report.record.uri):
+            MlflowClient(report.record.uri).log_artifacts(report.record.run_id, str(target), ARTIFACT_FOLDER)
+    return [target / name for name in names]
+
+
+def _check_target(target: Path) -> None:
+    """Raise UserError unless `target` is new, empty, or holds a report and nothing more."""
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target}: is a file; name a folder for the report")
+    others = (
+        sorted(path.name for path in target.iterdir() if path.name not in FILES) if target.exists() else []
+    )
+    if others:
+        raise UserError(f"{target}: holds {others[0]}, which is no part of a report; name a new folder")
+
+
+def _write_files(report: Report, folder: Path) -> list[str]:
+    """Write every file of the report; return their names."""
+    drawn = figures.draw(report.tables)
+    for name, figure in drawn.items():
+        (folder / f"{name}.png").write_bytes(figures.png(figure))
+    svgs = {name: figures.svg(figure, name) for name, figure in drawn.items()}
+    (folder / PAGE).write_text(_html(report, svgs), encoding="utf-8")
+    (folder / "results.md").write_text(_markdown(report), encoding="utf-8")
+    (folder / "results.csv").write_text(_csv(report.tables), encoding="utf-8")
+    (folder / "results.tex").write_text(_latex(report), encoding="utf-8")
+    return sorted(path.name for path in folder.iterdir())
+
+
+def rich_table(report: Report) -> RichTable:
+    """Return the headline results for a terminal."""
+    table = RichTable(box=None, pad_edge=False)
+    for column in ("method", "seeds", "cold NDCG@10", "cold Rec.@10", "NDCG@10", "p (Holm)"):
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    for row in report.tables.rows:
+        difference = report.tables.difference(row, HEADLINE_METRIC)
+        p = wording.p_value(difference.p_holm) if difference else wording.DASH
+        cold = wording.spread(row.headline[HEADLINE_METRIC])
+        others = [wording.number(row.headline[metric].mean) for metric in ("cold_Recall@10", "NDCG@10")]
+        last = "baseline" if row is report.tables.baseline else p
+        table.add_row(row.label, str(len(row.seeds)), cold, *others, last)
+    return table
+
+
+def to_json(report: Report) -> dict[str, object]:
+    """Return the results as JSON-like data: what `--json` prints. What is no number is null."""
+    return {
+        "sweep": report.record.spec.name,
+        "sweep_id": report.record.spec.sweep_id,
+        "run_id": report.record.run_id,
+        "headline": report.headline,
+        "results": [
+            {
+                "method": row.method,
+                "k": row.k,
+                "seeds": row.seeds,
+                "run_ids": row.run_ids,
+                "metrics": {
+                    metric: {"mean": _finite(value.mean), "std": _finite(value.std)}
+                    for metric, value in row.headline.items()
+                },
+            }
+            for row in report.tables.rows
+        ],
+        "differences": [
+            {
+                "method": item.label,
+                "metric": item.metric,
+                "mean": _finite(item.interval.mean),
+                "low": _finite(item.interval.low),
+                "high": _finite(item.interval.high),
+                "p": _finite(item.p),
+                "p_holm": _finite(item.p_holm),
+                "p_seeds": _finite(item.p_seeds),
+            }
+            for item in report.tables.differences
+        ],
+        "left_out": [item._asdict() for item in report.left_out],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _html(report: Report, svgs: dict[str, str]) -> str:
+    """Return the page. Every text is escaped but the figures, whose text matplotlib has escaped."""
+    template = (
+        resources.files("coldray.sweep").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
+    )
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    spec, tables = report.record.spec, report.tables
+    others = [wording.results_table(tables, protocol, protocol.column) for protocol in a.PROTOCOLS[1:]]
+    drawn = [{"svg": Markup(svg), "caption": CAPTIONS[name]} for name, svg in svgs.items()]  # noqa: S704  (see above)
+    return environment.from_string(template).render(
+        name=spec.name,
+        sweep_id=spec.sweep_id,
+        run_id=report.record.run_id,
+        counted=len(report.results),
+        expected=len(spec.cells),
+        headline=report.headline,
+        baseline=tables.baseline.label if tables.baseline else "",
+        results=wording.results_table(tables, a.HEADLINE, "results"),
+        differences=wording.difference_table(tables),
+        gains=wording.gain_table(tables),
+        others=others,
+        figures=drawn,
+        notes=wording.notes(tables),
+        left_out=wording.left_out_table(report.left_out),
+        settings=wording.settings_table(spec),
+        runs=wording.runs_table(report.results),
+    )
+
+
+def _markdown(report: Report) -> str:
+    """Return the tables as Markdown."""
+    spec, tables = report.record.spec, report.tables
+    parts = [f"# {_md(spec.name)}", _md(report.headline)]
+    shown = [wording.results_table(tables, protocol, protocol.column) for protocol in a.PROTOCOLS]
+    shown += [
+        wording.difference_table(tables),
+        wording.gain_table(tables),
+        wording.left_out_table(report.left_out),
+    ]
+    shown += [wording.settings_table(spec), wording.runs_table(report.results)]
+    for table in shown:
+        if table.rows:
+            lines = [table.columns, tuple("---" for _ in table.columns), *table.rows]
+            text = "\n".join("| " + " | ".join(map(_md, line)) + " |" for line in lines)
+            parts.append(f"## {_md(table.title)}\n\n{text}")
+    parts.append("## How to read this\n\n" + "\n".join(f"- {_md(note)}" for note in wording.notes(tables)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _md(text: str) -> str:
+    for character in "\\|`<[*_":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())
+
+
+def _csv(tables: Tables) -> str:
+    """Return one line per variant, setting and metric, with the runs that it comes from."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    header = (
+        "method",
+        "k",
+        "recommend-cold-items",
+        "filter-cold-items",
+        "metric",
+        "mean",
+        "std",
+        "seeds",
+        "runs",
+    )
+    writer.writerow(header)
+    for row in tables.rows:
+        for protocol, values in row.values.items():
+            for metric, value in values.items():
+                setting = (protocol.recommend_cold, protocol.filter_cold)
+                seeds, runs = " ".join(map(str, row.seeds)), " ".join(row.run_ids)
+                writer.writerow((row.method, row.k, *setting, metric, value.mean, value.std, seeds, runs))
+    return sink.getvalue()
+
+
+def _latex(report: Report) -> str:
+    """Return the table of results and that of differences, to be set with booktabs."""
+    shown = [
+        wording.results_table(report.tables, a.HEADLINE, "results"),
+        wording.difference_table(report.tables),
+    ]
+    return "\n".join(_tabular(table) for table in shown if table.rows)
+
+
+def _tabular(table: TextTable) -> str:
+    lines = [" & ".join(map(_tex, row)) + r" \\" for row in (table.columns, *table.rows)]
+    columns = "l" + "r" * (len(table.columns) - 1)
+    body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
+    return f"% {' '.join(table.title.split())}\n\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in " ".join(text.split()))

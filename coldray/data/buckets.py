@@ -1,14 +1,11 @@
 """The work on buckets: each holds all interactions of some users, small enough for the memory of one task.
 
-Rows are spilled to buckets as Arrow streams, which need no more memory the longer they get (a Parquet writer
-keeps the statistics of every row group until it is closed). All functions are pure but for the files they
-write, each of them whole or not at all, so that a task that is run again does no harm.
+Reading tasks write runs: Arrow files with a record batch for each bucket. All functions are pure but for the
+files they write, each of them whole or not at all, so that a task that is run again does no harm.
 """
 
 import hashlib
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -28,6 +25,9 @@ from coldray.data.recipe import Recipe
 from coldray.errors import UserError
 
 COUNT = "count"
+COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
+RUN_ROWS = 1_000_000
+"""Rows that a reading task holds before it divides and writes them."""
 ROW = "#row"
 """Column of an item's row in its file, while the data set is being made."""
 SOURCE_ROWS = 1 << 44
@@ -60,78 +60,49 @@ def spill(job: Job, number: int, unit: Unit) -> dict[str, Any]:
 
     Returns read (rows), kept (rows) and faults, or the error of a file that cannot be used.
     """
-    read, kept, faults = 0, 0, Faults()
+    read, kept, run, faults = 0, 0, 0, Faults()
+    waiting = list[pa.Table]()
     try:
-        with ExitStack() as stack:
-            writers: dict[int, Any] = {}
-            for batch in READERS[job.recipe.format].interactions(unit, job.recipe):
-                read += batch.table.num_rows + batch.faults.count
-                first = number * SOURCE_ROWS
-                table, found = check_interactions(batch, unit[0], first, job.recipe.threshold)
-                faults.extend(found)
-                if job.strict and faults.count:
-                    raise UserError(str(faults.samples[0]))
-                kept += table.num_rows
-                for bucket, rows in _divide(table, job.buckets):
-                    if bucket not in writers:
-                        path = storage.join(job.work, "spill", f"{bucket:05d}", f"{number:06d}.arrow")
-                        writers[bucket] = stack.enter_context(_stream(path))
-                    writers[bucket].write_table(rows)
+        for batch in READERS[job.recipe.format].interactions(unit, job.recipe):
+            read += batch.table.num_rows + batch.faults.count
+            table, found = check_interactions(batch, unit[0], number * SOURCE_ROWS, job.recipe.threshold)
+            faults.extend(found)
+            if job.strict and faults.count:
+                raise UserError(str(faults.samples[0]))
+            kept += table.num_rows
+            waiting.append(table)
+            if sum(table.num_rows for table in waiting) >= RUN_ROWS:
+                _write_run(job, f"{number:06d}-{run:06d}", pa.concat_tables(waiting))
+                waiting, run = [], run + 1
         if read == 0:
             raise UserError(f"{unit[0]}: has no rows; fetch it again or leave it out")
     except UserError as error:
         return {"error": str(error)}
+    if waiting:
+        _write_run(job, f"{number:06d}-{run:06d}", pa.concat_tables(waiting))
     return {"error": None, "read": read, "kept": kept, "faults": asdict(faults)}
 
 
-def _divide(table: pa.Table, buckets: int) -> Iterator[tuple[int, pa.Table]]:
-    """Yield each bucket with its rows of `table`, in their order."""
-    if not table.num_rows:
-        return
-    owner = bucket_of(table[c.USER].combine_chunks(), buckets)
-    table = table.take(pa.array(np.argsort(owner, kind="stable")))
-    sizes = np.bincount(owner, minlength=buckets)
-    ends = np.cumsum(sizes)
-    for bucket in np.flatnonzero(sizes).tolist():
-        yield bucket, table.slice(ends[bucket] - sizes[bucket], sizes[bucket])
-
-
-def _stream(uri: str) -> Any:
-    file_system, path = storage.resolve(uri)
-    if isinstance(file_system, fs.LocalFileSystem):
-        file_system.create_dir(path.rpartition("/")[0])
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    return _Closing(
-        pa.ipc.new_stream(sink := file_system.open_output_stream(path), SCHEMA, options=options), sink
-    )
-
-
-@dataclass(frozen=True)
-class _Closing:
-    """A stream writer that closes its file as well."""
-
-    writer: Any
-    sink: Any
-
-    def __enter__(self) -> Any:
-        return self.writer
-
-    def __exit__(self, *_: object) -> None:
-        self.writer.close()
-        self.sink.close()
+def _write_run(job: Job, name: str, table: pa.Table) -> None:
+    """Write rows as one Arrow file with a record batch for each bucket: one is read without the others."""
+    owner = bucket_of(table[c.USER].combine_chunks(), job.buckets)
+    table = table.take(pa.array(np.argsort(owner, kind="stable"))).combine_chunks()
+    sizes = np.bincount(owner, minlength=job.buckets)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, SCHEMA, options=COMPRESSED) as writer:
+        for end, size in zip(np.cumsum(sizes).tolist(), sizes.tolist(), strict=True):
+            rows = table.slice(end - size, size).to_batches()
+            writer.write_batch(rows[0] if rows else pa.RecordBatch.from_pylist([], SCHEMA))
+    storage.write_bytes(storage.join(job.work, "spill", f"{name}.arrow"), sink.getvalue())
 
 
 def _read_spilled(job: Job, bucket: int) -> pa.Table:
-    file_system, folder = storage.resolve(storage.join(job.work, "spill", f"{bucket:05d}"))
-    files = file_system.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-    tables = []
-    for path in sorted(info.path for info in files):
-        with (
-            file_system.open_input_stream(path, compression=None) as stream,
-            pa.ipc.open_stream(stream) as reader,
-        ):
-            tables.append(reader.read_all())
-    return pa.concat_tables(tables).combine_chunks() if tables else SCHEMA.empty_table()
+    file_system, folder = storage.resolve(storage.join(job.work, "spill"))
+    batches = []
+    for path in sorted(info.path for info in file_system.get_file_info(fs.FileSelector(folder))):
+        with file_system.open_input_file(path) as stream, pa.ipc.open_file(stream) as reader:
+            batches.append(reader.get_batch(bucket))
+    return pa.Table.from_batches(batches, SCHEMA).combine_chunks()
 
 
 def lowest_users(job: Job, bucket: int) -> list[str]:
@@ -239,7 +210,7 @@ def _bucket_path(job: Job, bucket: int) -> str:
 
 def _write_bucket(job: Job, bucket: int, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+    with pa.ipc.new_stream(sink, table.schema, options=COMPRESSED) as writer:
         writer.write_table(table)
     storage.write_bytes(_bucket_path(job, bucket), sink.getvalue())
 

@@ -38,7 +38,7 @@ from coldray.settings import digest
 __all__ = ["Recipe", "prepare", "start_ray"]
 
 MIN_BUCKETS = 16
-BUCKET_BYTES = 256 << 20
+BUCKET_BYTES = 32 << 20
 """Bytes of input for each bucket, beyond the least number of buckets."""
 
 

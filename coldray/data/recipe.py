@@ -36,7 +36,7 @@ class Recipe(Settings):
         default_factory=dict, description="item columns: published name to new name"
     )
     buckets: int | None = Field(
-        None, ge=1, le=4096, description="parts the users are divided into; none: by the size of the input"
+        None, ge=1, le=65536, description="parts the users are divided into; none: by the size of the input"
     )
 
     @model_validator(mode="before")

@@ -26,7 +26,7 @@ from coldray.errors import UserError
 
 COUNT = "count"
 COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
-RUN_ROWS = 1_000_000
+RUN_ROWS = 400_000
 """Rows that a reading task holds before it divides and writes them."""
 ROW = "#row"
 """Column of an item's row in its file, while the data set is being made."""

@@ -143,7 +143,7 @@ def _draw_lengths(axes: Any, lengths: Int64) -> None:
     axes.hist(lengths, bins=edges, color=NEUTRAL, edgecolor="white", linewidth=0.4)
     axes.set(xscale="log", xlim=(lengths.min() * 0.8, None))
     axes.set(title="Sequence length", xlabel="interactions of a user", ylabel="users")
-    axes.margins(y=0.14)
+    axes.margins(y=0.14)  # room for the median
     median = float(np.median(lengths))
     axes.axvline(median, color=WARM, linewidth=1.2)
     axes.annotate(

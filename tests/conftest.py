@@ -17,6 +17,7 @@ os.environ.update(
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",  # Ray warns once a worker unless this is set
     MLFLOW_DISABLE_TELEMETRY="true",
     HF_HUB_OFFLINE="1",
+    OMP_NUM_THREADS="1",  # what tests compute is small, and threads that wait for each other slow a busy machine
 )
 
 # A machine that is busy must not fail a property, and CI must fail the same way twice.
@@ -180,3 +181,97 @@ class SyntheticSweep:
             )
         tracker.finish_cell(run_id, metrics, target)
         return run_id
+
+
+@pytest.fixture(scope="session")
+def tiny_split():
+    """Return a split of 200 users who each stay within one of four groups of twelve items, the last two of them cold."""
+    import numpy as np
+    import pyarrow as pa
+
+    from coldray.data.dataset import Sequences, Split
+
+    random = np.random.default_rng(3)
+    groups, warm, cold = 4, 10, 2
+    num_warm = groups * warm
+    warm_of = np.arange(1, num_warm + 1).reshape(groups, warm)
+    cold_of = num_warm + 1 + np.arange(groups * cold).reshape(groups, cold)
+    group = np.arange(200) % groups
+    length = random.integers(2, 8, 200)
+    drawn = [random.permutation(warm_of[g])[: n + 2] for g, n in zip(group, length, strict=True)]
+    ends = [
+        random.choice(cold_of[g]) if i % 5 == 0 else d[-1]
+        for i, (g, d) in enumerate(zip(group, drawn, strict=True))
+    ]
+    seen_cold = [[cold_of[g][0]] if i % 7 == 1 else [] for i, g in enumerate(group)]
+    histories = [[*c, *d[:-1]] for c, d in zip(seen_cold, drawn, strict=True)]
+    users = pa.array([f"u{i}" for i in range(200)])
+
+    def sequences(lists, targets=None):
+        offsets = np.concatenate([[0], np.cumsum([len(items) for items in lists])])
+        items = np.concatenate([np.asarray(items) for items in lists]).astype(np.int32)
+        return Sequences(
+            users, offsets.astype(np.int64), items, None if targets is None else np.array(targets, np.int32)
+        )
+
+    train = sequences([d[:-2] for d in drawn])
+    counts = np.bincount(train.items, minlength=num_warm + groups * cold + 1)
+    ids = pa.array([f"i{i:02d}" for i in range(1, num_warm + groups * cold + 1)])
+    validation = sequences([d[:-2] for d in drawn], [d[-2] for d in drawn])
+    return Split("tiny", "ab" * 16, ids, num_warm, counts, train, validation, sequences(histories, ends))
+
+
+@pytest.fixture(scope="session")
+def tiny_content():
+    """Return item vectors [49, 8] in which the groups of `tiny_split` are apart; row 0 is the padding's."""
+    import numpy as np
+
+    random = np.random.default_rng(4)
+    groups = np.concatenate([np.repeat(np.arange(4), 10), np.repeat(np.arange(4), 2)])
+    vectors = np.zeros((49, 8), np.float32)
+    vectors[1:] = random.normal(size=(4, 8))[groups] + 0.3 * random.normal(size=(48, 8))
+    vectors[1:] /= np.linalg.norm(vectors[1:], axis=1, keepdims=True)
+    return vectors
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tiny_split, tiny_content, tmp_path_factory):
+    """Return a data set folder with the split `tiny` and the embedding `given`."""
+    import pyarrow as pa
+
+    from coldray import storage
+    from coldray.data.dataset import save_split
+    from coldray.encode.embeddings import embedding_folder, publish, write_part
+
+    folder = str(tmp_path_factory.mktemp("tiny"))
+    storage.write_json(storage.join(folder, "manifest.json"), {"format": 1, "fingerprint": "cd" * 16})
+    storage.write_table(storage.join(folder, "items.parquet"), pa.table({"item_id": tiny_split.item_ids}))
+    save_split(tiny_split, storage.join(folder, "splits", "tiny"), {"protocol": "made by hand"})
+    home = embedding_folder(folder, "given")
+    publish(home, [write_part(home, "0" * 16, tiny_split.item_ids, tiny_content[1:])], {"source": "given"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(tiny_dataset):
+    """Return a function that makes settings of a sweep over `tiny_dataset`, a few epochs of a very small model."""
+    from coldray.sweep.config import SweepSettings
+
+    def make(**changes):
+        training = {
+            "encoder": {"dim": 8, "dropout": 0.1, "max_length": 8},
+            "num_negatives": 16,
+            "max_epochs": 4,
+        }
+        training |= {"learning_rate": 0.01} | changes.pop("training", {})
+        base = {
+            "name": "tiny",
+            "dataset": tiny_dataset,
+            "split": "tiny",
+            "embedding": "given",
+            "k": (3, 5),
+            "seeds": (42, 43),
+        }
+        return SweepSettings.model_validate(base | {"training": training} | changes)
+
+    return make

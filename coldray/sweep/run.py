@@ -97,12 +97,13 @@ def run_sweep(
         context = SweepContext(
             record["sweep_id"], settings.name, uri, parent, runs, settings.share_backbones, settings.resources
         )
+        failed: dict[str, str] = {}
+        status = "KILLED"
         try:
             failed = _tune(settings, left, context, console) if left else {}
-        except BaseException:
-            tracker.finish_sweep(parent, "KILLED")
-            raise
-        tracker.finish_sweep(parent, "FAILED" if failed else "FINISHED")
+            status = "FAILED" if failed else "FINISHED"
+        finally:
+            tracker.finish_sweep(parent, status)
         return Outcome(record["sweep_id"], parent, uri, len(tracker.finished_cells(parent)), failed)
 
 

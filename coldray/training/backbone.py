@@ -87,7 +87,6 @@ class Backbone:
             "format": 1,
             "settings": self.settings.model_dump(mode="json"),
             "seed": self.seed,
-            "num_items": len(self.embedding.weight) - 1,
             "best_epoch": self.best_epoch,
             "epochs": self.epochs,
         }
@@ -100,9 +99,9 @@ class Backbone:
         try:
             settings = TrainingSettings.model_validate(record["settings"])
             weights = load(storage.read_bytes(storage.join(folder, WEIGHTS)))
-            backbone = cls.initial(
-                settings, record["seed"], record["num_items"], weights.get("items.base"), torch.device(device)
-            )
+            table = weights["items.weight"]
+            content = weights.get("items.base", table)
+            backbone = cls.initial(settings, record["seed"], len(table) - 1, content, torch.device(device))
             backbone.load_weights(weights)
             backbone.epochs, backbone.best_epoch = record["epochs"], record["best_epoch"]
         except ValidationError as error:

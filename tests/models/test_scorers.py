@@ -1,0 +1,18 @@
+import torch
+
+from coldray.models.sasrec import SASRec, SASRecSettings
+from coldray.models.scorers import SASRecScorer
+
+
+def test_scores_are_inner_products_with_the_last_query_and_empty_histories_score_zero() -> None:
+    torch.manual_seed(0)
+    encoder = SASRec(SASRecSettings(dim=8, max_length=4))
+    vectors = torch.randn(11, 8)
+    scorer = SASRecScorer(encoder, vectors)
+    histories = torch.tensor([[3, 5, 0], [1, 2, 9], [0, 0, 0]])
+    with torch.inference_mode():
+        scores = scorer.scores(histories, torch.tensor([2, 3, 0]))
+        alone = encoder(vectors[histories[:1, :2]])[:, -1] @ vectors.T
+    torch.testing.assert_close(scores[:1], alone)
+    assert scores[2].abs().max() == 0
+    assert scorer.num_items == 10

@@ -1,0 +1,44 @@
+from ray.tune.search import Searcher
+
+from coldray.sweep.grid import make_cells
+from coldray.sweep.search import CellSearch
+
+
+def test_cells_wait_for_their_backbone_and_then_go_together(tiny_settings) -> None:
+    search = CellSearch([cell for cell in make_cells(tiny_settings()) if cell.training], share_backbones=True)
+    first, second = search.suggest("a")["cell"], search.suggest("b")["cell"]
+    assert (first.method, second.method) == ("delta", "delta")
+    assert search.suggest("c") is None
+    search.on_trial_complete("a", {})
+    ready = [search.suggest(name)["cell"] for name in "de"]
+    assert {cell.seed for cell in ready} == {first.seed}
+    assert search.suggest("f") is None
+    search.on_trial_complete("b", {})
+    rest = [search.suggest(name)["cell"] for name in "gh"]
+    assert {cell.seed for cell in rest} == {second.seed}
+    assert search.suggest("i") == Searcher.FINISHED
+
+
+def test_a_training_that_failed_takes_its_cells_with_it(tiny_settings) -> None:
+    cells = make_cells(tiny_settings(seeds=(42,), methods=("delta", "delta+knn+gate")))
+    search = CellSearch(cells, share_backbones=True)
+    search.suggest("a")
+    search.on_trial_complete("a", error=True)
+    assert search.suggest("b") == Searcher.FINISHED
+    assert [search.state(cell) for cell in cells] == ["broken"] * 3
+
+
+def test_an_evaluation_that_failed_does_not(tiny_settings) -> None:
+    search = CellSearch(
+        make_cells(tiny_settings(seeds=(42,), methods=("delta", "delta+knn+gate"))), share_backbones=True
+    )
+    search.suggest("a")
+    search.on_trial_complete("a", {})
+    search.suggest("b")
+    search.on_trial_complete("b", error=True)
+    assert search.suggest("c")["cell"].k == 5
+
+
+def test_nothing_waits_where_backbones_are_not_shared(tiny_settings) -> None:
+    search = CellSearch(make_cells(tiny_settings()), share_backbones=False)
+    assert all("cell" in search.suggest(str(i)) for i in range(8))

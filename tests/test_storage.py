@@ -1,0 +1,51 @@
+import os
+
+import pyarrow as pa
+import pytest
+
+from coldray import storage
+from coldray.errors import UserError
+
+
+def test_a_write_is_whole_or_not_at_all(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "a" / "file"
+    storage.write_bytes(path, b"one")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        storage.write_bytes(path, b"two, which does not fit")
+    assert storage.read_bytes(path) == b"one"
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_tables_and_json_come_back(tmp_path) -> None:
+    storage.write_json(tmp_path / "x.json", {"a": [1, "é"]})
+    storage.write_table(tmp_path / "x.parquet", pa.table({"a": [1, 2]}))
+    assert storage.read_json(tmp_path / "x.json") == {"a": [1, "é"]}
+    assert storage.read_table(tmp_path / "x.parquet").to_pydict() == {"a": [1, 2]}
+
+
+def test_what_is_not_there_or_not_readable_is_told(tmp_path) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "bad.parquet").write_text("not parquet")
+    for read, name in ((storage.read_json, "no.json"), (storage.read_json, "bad.json")):
+        with pytest.raises(UserError, match=name):
+            read(tmp_path / name)
+    for name in ("no.parquet", "bad.parquet"):
+        with pytest.raises(UserError, match=name):
+            storage.read_table(tmp_path / name)
+    with pytest.raises(UserError, match="cannot be opened"):
+        storage.resolve("nosuchscheme://bucket/x")
+
+
+def test_a_uri_is_used_like_a_path(tmp_path) -> None:
+    uri = storage.join(f"file://{tmp_path}", "deep", "file")
+    storage.write_bytes(uri, b"x")
+    assert storage.exists(uri)
+    assert storage.read_bytes(tmp_path / "deep" / "file") == b"x"
+    storage.delete(uri)
+    storage.delete(uri)
+    assert not storage.exists(uri)

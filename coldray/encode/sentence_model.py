@@ -56,7 +56,7 @@ def load_model(name: str | None, revision: str | None, device: str | None) -> "S
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - seconds, and only workers need it
     from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # not typed in transformers
     if revision is not None and name is not None:
         folder = _download(name, revision)
     else:

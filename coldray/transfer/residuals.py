@@ -1,7 +1,7 @@
 """Gated transfer of residuals from warm items to cold ones (paper, equations 3 to 11)."""
 
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -59,28 +59,35 @@ class Transfer(Generic[A]):
     """[n_cold, k] softmax weights of the neighbours, summing to 1; dtype as of `gate`"""
 
 
-def transfer_residuals(  # noqa: PLR0913 - the keywords are the method's parameters, named as in the paper
+class TransferOptions(TypedDict, total=False):
+    """The fields of `TransferSettings` as keywords; those not given have its defaults."""
+
+    k: int
+    temperature: float
+    gate: Gate | None
+    alpha: float
+    max_norm: float | None
+    index: Index
+    batch_size: int
+
+
+def transfer_residuals(
     cold: A,
     warm: A,
     warm_residuals: A,
     *,
     own_residuals: A | None = None,
-    k: int = DEFAULTS.k,
-    temperature: float = DEFAULTS.temperature,
-    gate: Gate | None = DEFAULTS.gate,
-    alpha: float = DEFAULTS.alpha,
-    max_norm: float | None = DEFAULTS.max_norm,
-    index: Index = DEFAULTS.index,
-    batch_size: int = DEFAULTS.batch_size,
     neighbors: Neighbors | None = None,
+    **options: Unpack[TransferOptions],
 ) -> Transfer[A]:
-    """Return what `propagate` returns, its settings spelt out.
+    """Return what `propagate` returns, its settings given as keywords.
 
-    Raises UserError as `propagate` does, and for a setting out of its range.
+    They are k (10), temperature (0.07), gate (`Gate()`; None switches it off), alpha (1.0), max_norm (None),
+    index (exact) and batch_size (2048). Raises UserError as `propagate` does, and for a setting that is
+    unknown or out of its range.
     """
-    values = {"k": k, "temperature": temperature, "gate": gate, "alpha": alpha, "max_norm": max_norm}
     try:
-        settings = TransferSettings.model_validate({**values, "index": index, "batch_size": batch_size})
+        settings = TransferSettings.model_validate(options)
     except ValidationError as error:
         raise UserError(explain(error)) from error
     return propagate(cold, warm, warm_residuals, settings, own_residuals=own_residuals, neighbors=neighbors)
@@ -134,7 +141,7 @@ def propagate(
         _like(final, warm_residuals, keep_dtype=True),
         _like(gates, warm_residuals),
         _like(np.ascontiguousarray(neighbors.ids), warm_residuals),
-        _like(neighbors.similarities.astype(residuals.dtype), warm_residuals),
+        _like(neighbors.similarities.astype(residuals.dtype, copy=False), warm_residuals),
         _like(weights, warm_residuals),
     )
 

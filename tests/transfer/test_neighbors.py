@@ -81,6 +81,19 @@ def test_recall_of_the_approximate_kinds(index: Index, least: float) -> None:
     assert (np.diff(found.similarities, axis=1) <= 0).all()
 
 
+@pytest.mark.parametrize("size", [32, 33])
+def test_a_larger_catalogue_is_compressed_and_still_found(size: int) -> None:
+    """Above 10,000 items the lists hold codes; the similarities that come back are exact all the same."""
+    rng = np.random.default_rng(0)
+    cold, warm = clustered(rng, 100, 400, size), clustered(rng, 10_500, 400, size)
+    exact, found = nearest_warm(cold, warm, 20), nearest_warm(cold, warm, 20, Index(kind="ivf"))
+    recall = np.mean([len(set(a) & set(b)) / 20 for a, b in zip(exact.ids, found.ids, strict=True)])
+    assert recall >= 0.9
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (cold, warm)]
+    true = np.einsum("nd,nkd->nk", unit[0], unit[1][found.ids])
+    assert found.similarities == pytest.approx(true, abs=1e-5)
+
+
 def test_lists_with_too_few_items_are_completed() -> None:
     rng = np.random.default_rng(0)
     cold, warm = clustered(rng, 30), clustered(rng, 400)

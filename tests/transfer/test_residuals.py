@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from coldray.errors import UserError
 from coldray.transfer import Gate, Index, TransferSettings, nearest_warm, propagate, transfer_residuals
+from coldray.transfer.residuals import TransferOptions
 
 Rows = npt.NDArray[np.float32]
 
@@ -77,7 +78,7 @@ GATES = [
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("with_own", [False, True])
 def test_equals_the_reference(gate: Gate | None, with_own: bool) -> None:
-    cold, warm, residuals, own = arrays(0, num_cold=12, num_warm=60)
+    cold, warm, residuals, own = arrays(0, num_cold=12, num_warm=120)
     for k, alpha, max_norm, temperature in itertools.product(
         (1, 10, 120), (1.0, 0.5), (None, 0.2), (0.07, 0.5)
     ):
@@ -232,11 +233,17 @@ def test_bad_input_is_named() -> None:
         transfer_residuals(cold, warm[:0], residuals[:0])
     with pytest.raises(UserError, match="temperature: Input should be greater than 0"):
         transfer_residuals(cold, warm, residuals, temperature=0)
+    with pytest.raises(UserError, match="temprature: no such key"):
+        transfer_residuals(cold, warm, residuals, temprature=1)  # type: ignore[call-arg] # a slip, on purpose
     found = nearest_warm(cold, warm, 10)
     with pytest.raises(UserError, match="neighbors: are not of 29 cold"):
         transfer_residuals(cold[1:], warm, residuals, neighbors=found)
     with pytest.raises(UserError, match="search again with k=25"):
         transfer_residuals(cold, warm, residuals, k=25, neighbors=found)
+
+
+def test_keywords_are_the_settings() -> None:
+    assert TransferOptions.__annotations__.keys() == TransferSettings.model_fields.keys()
 
 
 def test_settings_read_from_yaml_like_data() -> None:

@@ -61,9 +61,14 @@ def prepare(source: str, out: str, format_: str, **options: Any) -> None:
     names = [name for name in Recipe.model_fields if name in options and name != "rename"]
     given: dict[str, Any] = {name: options[name] for name in names if options[name] is not None}
     recipe = checked(Recipe, {"format": format_, "rename": renames(options["rename"]), **given})
-    stage.start_ray(options["address"], options["num_cpus"], progress=sys.stderr.isatty())
     manifest, made = stage.prepare(
-        source, out, recipe, options["items"], strict=options["strict"], overwrite=options["overwrite"]
+        source,
+        out,
+        recipe,
+        options["items"],
+        strict=options["strict"],
+        overwrite=options["overwrite"],
+        start=lambda: stage.start_ray(options["address"], options["num_cpus"], progress=sys.stderr.isatty()),
     )
     skipped = manifest["skipped"]
     if made and skipped["count"]:

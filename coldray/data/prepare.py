@@ -74,12 +74,13 @@ def prepare(
     items: str | None = None,
     strict: bool = False,
     overwrite: bool = False,
+    start: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Any], bool]:
     """Make the data set folder `out` of the files at `source` (and a table of items at `items`).
 
     Returns its manifest, and whether it was made now; False where the folder already holds what the same
-    recipe made of the same files. `strict` refuses rows that cannot be used instead of skipping them. Needs
-    Ray to be started. Raises UserError for input that cannot be used and for a folder that holds something
+    recipe made of the same files. `strict` refuses rows that cannot be used instead of skipping them. `start`
+    starts Ray, and is called only once there is work for it. Raises UserError for input that cannot be used and for a folder that holds something
     else, unless `overwrite`.
     """
     source, out = _absolute(source), _absolute(out)
@@ -87,6 +88,7 @@ def prepare(
     there = _existing(out, recipe, inputs, overwrite)
     if there is not None:
         return there, False
+    start()
     staging = f"{out.rstrip('/')}.{uuid.uuid4().hex[:8]}.tmp"
     sizes = sum(size for _, size, _ in inputs)
     count = recipe.buckets or max(MIN_BUCKETS, -(-sizes // BUCKET_BYTES))

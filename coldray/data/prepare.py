@@ -80,8 +80,8 @@ def prepare(
 
     Returns its manifest, and whether it was made now; False where the folder already holds what the same
     recipe made of the same files. `strict` refuses rows that cannot be used instead of skipping them. `start`
-    starts Ray, and is called only once there is work for it. Raises UserError for input that cannot be used and for a folder that holds something
-    else, unless `overwrite`.
+    starts Ray, and is called only once there is work for it. Raises UserError for input that cannot be used
+    and for a folder that holds something else, unless `overwrite`.
     """
     source, out = _absolute(source), _absolute(out)
     files, inputs = _inputs(source, None if items is None else _absolute(items), recipe)

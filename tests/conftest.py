@@ -121,7 +121,7 @@ class SyntheticSweep:
         users = pa.array([f"user-{i}" for i in range(self.users)])
         return Evaluation(users, self.targets, self.cold, ranks, ranks + 1, warm, np.where(warm, warm + 1, 0))
 
-    def write(self, cell, run_id, folder, **changes):
+    def write(self, cell, run_id, folder, changes=None):
         """Write the artifacts of a run to `folder`; `changes` go over task.json. Return its metrics."""
         import csv
         import gzip
@@ -134,7 +134,7 @@ class SyntheticSweep:
 
         evaluation = self.evaluation(cell)
         task = cell | {"dataset": self.sweep["dataset"], "sweep_id": self.sweep["sweep_id"]}
-        task |= {"run_id": run_id, "backbone_id": None} | changes
+        task |= {"run_id": run_id, "backbone_id": None} | (changes or {})
         (folder / "task.json").write_text(json.dumps(task))
         rows = settings_table(evaluation)
         with gzip.open(folder / "cold-start-evaluation.csv.gz", "wt", newline="") as stream:
@@ -168,12 +168,12 @@ class SyntheticSweep:
         tracker.finish_sweep(parent)
         return parent, runs
 
-    def log_cell(self, tracker, parent, cell, folder, **changes):
+    def log_cell(self, tracker, parent, cell, folder):
         """Log one cell; return its run's id."""
         run_id = tracker.start_cell(parent, cell, {"dim": 32, "dataset": self.sweep["dataset"]["path"]})
         target = folder / run_id
         target.mkdir(parents=True)
-        metrics = self.write(cell, run_id, target, **changes)
+        metrics = self.write(cell, run_id, target)
         if cell["training"]:
             tracker.log_epochs(
                 run_id,

@@ -28,7 +28,8 @@ def main(command: list[str]) -> int:
 
 def _end_when_alone(child: "subprocess.Popen[bytes]") -> None:
     """Wait for the end of standard input, then end the process group, this process last."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not sys.stdin: a reader of it must not be left waiting when the interpreter ends
+        pass
     os.killpg(0, signal.SIGTERM)
     try:
         child.wait(GRACE_SECONDS)

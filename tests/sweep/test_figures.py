@@ -1,0 +1,72 @@
+"""The figures: drawn from any tables, fit for a page, and the same each time."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from coldray.evaluation.significance import Interval
+from coldray.sweep import artifacts as a
+from coldray.sweep import figures
+from coldray.sweep.aggregate import Gain, Row, Statistic, Tables
+
+
+def row(method, k, level):
+    values = {metric: Statistic(level, 0.01, (level,)) for metric in a.METRICS}
+    gates = (np.linspace(0.1, 0.9, 20),) if k else ()
+    return Row(method, k, (1,), ("ab" * 16,), dict.fromkeys(a.PROTOCOLS, values), gates)
+
+
+@pytest.fixture
+def tables():
+    rows = (
+        row("delta", None, 0.1),
+        *(row("delta+knn+gate", k, 1 / k) for k in (10, 25)),
+        row("delta+knn", 10, 0.2),
+    )
+    gains = tuple(
+        Gain(r.label, name, 5, Interval(0.1, 0.0, 0.2)) for r in rows[1:] for name in ("cold", "1–9")
+    )
+    return Tables(rows, rows[0], (), gains, {"users": 10, "cold_users": 5, "warm_users": 5})
+
+
+def test_all_are_drawn(tables):
+    drawn = figures.draw(tables)
+    assert list(drawn) == ["cold-by-k", "gates", "gains"]
+    for figure in drawn.values():
+        image = imread(io.BytesIO(figures.png(figure)))
+        assert image.shape[1] > 600
+        assert image[..., :3].std() > 0.01
+
+
+def test_equal_gates_share_a_panel(tables):
+    assert len(figures.draw(tables)["gates"].axes) == 1
+
+
+def test_lines_are_at_the_means(tables):
+    axes = figures.draw(tables)["cold-by-k"].axes[0]
+    drawn = {line.get_label(): line for line in axes.get_lines()}
+    assert drawn["delta (baseline)"].get_ydata()[0] == pytest.approx(0.1)
+    points = [container.lines[0].get_ydata() for container in axes.containers]
+    assert [list(values) for values in points] == [pytest.approx([0.1, 0.04]), pytest.approx([0.2])]
+
+
+def test_svg_is_fit_for_a_page(tables):
+    drawn = figures.draw(tables)
+    texts = [figures.svg(figure, name) for name, figure in drawn.items()]
+    assert texts == [figures.svg(figure, name) for name, figure in figures.draw(tables).items()]
+    ids = [found for text in texts for found in re.findall(r' id="([^"]+)"', text)]
+    assert len(ids) == len(set(ids))
+    for text in texts:
+        used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
+        assert used <= set(ids)
+        assert "http" not in text
+        assert "currentColor" in text
+        assert "NaN" not in text
+
+
+def test_without_transfer_there_is_nothing_to_draw(tables):
+    alone = Tables(tables.rows[:1], tables.rows[0], (), (), tables.counts)
+    assert figures.draw(alone) == {}

@@ -1,0 +1,32 @@
+"""Numbers as text."""
+
+import math
+
+import pytest
+
+from coldray.sweep import wording
+from coldray.sweep.aggregate import Statistic
+
+
+def test_numbers():
+    assert wording.number(0.0012804) == "0.00128"
+    assert wording.number(math.nan) == "–"
+    assert wording.signed(-0.5) == "−0.50000"
+    assert wording.signed(0.5) == "+0.50000"
+    assert wording.spread(Statistic(0.17, 0.03, (0.17,))) == "0.17000 ± 0.03000"
+    assert wording.spread(Statistic(0.17, math.nan, (0.17,))) == "0.17000 ± –"
+    assert wording.spread(Statistic(math.nan, math.nan, ())) == "–"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0004, "< 0.001"), (0.0123, "0.012"), (1.0, "1"), (math.nan, "–")]
+)
+def test_p_values(value, text):
+    assert wording.p_value(value) == text
+
+
+def test_nested_settings_are_named_by_dots():
+    assert wording.flat({"gate": {"tau": 0.25}, "alpha": None}, "transfer") == {
+        "transfer.gate.tau": "0.25",
+        "transfer.alpha": "–",
+    }

@@ -62,7 +62,8 @@ def _take_vectors(folder: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _encode_texts(folder: str, options: dict[str, Any]) -> dict[str, Any]:
-    from coldray.encode.pipeline import connect, encode_items
+    from coldray.data.prepare import start_ray
+    from coldray.encode.pipeline import encode_items
     from coldray.encode.text import TextRecipe
 
     columns = tuple(filter(None, (column.strip() for column in options["columns"].split(","))))
@@ -71,7 +72,7 @@ def _encode_texts(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     text = TextRecipe(columns=columns, prefix=options["prefix"])
     name = options["name"] or (_as_name(options["model"]) if options["model"] else "minilm")
     if options["address"]:
-        connect(options["address"])
+        start_ray(options["address"])
     made = encode_items(
         folder,
         name,

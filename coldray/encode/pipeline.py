@@ -6,7 +6,6 @@ part addressed by what made it; a part that is there already is not made again. 
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -21,11 +20,12 @@ import ray.data
 from coldray import storage
 from coldray.data import columns as c
 from coldray.data.dataset import read_manifest
+from coldray.data.prepare import start_ray
 from coldray.encode import embeddings
 from coldray.encode.embeddings import Float32, Part
 from coldray.encode.sentence_model import SentenceModel, find_model, load_model
 from coldray.encode.text import TextRecipe, item_texts
-from coldray.errors import ServiceError, UserError
+from coldray.errors import UserError
 from coldray.settings import digest
 
 if TYPE_CHECKING:
@@ -74,19 +74,6 @@ class Encoded:
     """whether there was nothing to do"""
 
 
-def connect(address: str | None = None) -> None:
-    """Connect to the Ray cluster at `address`, or start Ray on this machine, unless this process has one.
-
-    Raises ServiceError if nothing answers at `address`.
-    """
-    if ray.is_initialized():
-        return
-    try:
-        ray.init(address=address, include_dashboard=None if address else False, logging_level=logging.WARNING)
-    except ConnectionError as error:
-        raise ServiceError(f"--address {address}: no Ray answers there; start one") from error
-
-
 def encode_items(
     dataset: str,
     name: str,
@@ -104,7 +91,7 @@ def encode_items(
     model gives it); items without text get zero vectors and are counted. Interrupted, the next call goes on
     where this one stopped; with the same recipe, model and data it returns at once. `model` is a folder, a
     name of the hub, or None for the packaged MiniLM. `progress` is called with items done and in all.
-    Ray is started on this machine unless the process has a connection (`connect`). Raises UserError for a bad
+    Ray is started on this machine unless this process is connected to one. Raises UserError for a bad
     data set, column or model.
     """
     folder = embeddings.embedding_folder(dataset, name)
@@ -128,7 +115,7 @@ def encode_items(
         raise UserError(f"{job.items}: has no rows; there is nothing to encode")
     parts: dict[int, Part] = {}
     encoded = 0
-    connect()
+    start_ray()
     progress(0, len(ids))
     for row in _run(job, list(_chunks(job.items, chunk_size))):
         if row["error"]:
@@ -159,9 +146,6 @@ def _chunks(items: str, size: int) -> Iterator[dict[str, int]]:
 
 def _run(job: Job, chunks: list[dict[str, int]]) -> Iterator[dict[str, Any]]:
     """Yield one row of counts for each chunk as it is done."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # the caller shows progress in items
-    context.print_on_execution_start = False
     cores, gpus, actors = _resources(len(chunks), job.device)
     table = ray.data.from_items(chunks, override_num_blocks=len(chunks))
     done = table.map_batches(

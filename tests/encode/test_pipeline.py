@@ -85,8 +85,9 @@ def test_only_what_is_missing_is_encoded(tmp_path: Path) -> None:
 
 KILLED = """
 import sys
-from coldray.encode.pipeline import connect, encode_items
-connect(sys.argv[2])
+from coldray.data.prepare import start_ray
+from coldray.encode.pipeline import encode_items
+start_ray(sys.argv[2])
 encode_items(sys.argv[1], "m", chunk_size=16)
 """
 

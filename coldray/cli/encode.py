@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from coldray.encode.sentence_model import BATCH
 from coldray.errors import UserError
 
 
@@ -18,7 +19,7 @@ from coldray.errors import UserError
 @click.option("--prefix", default="", help="Put before every text; e5 models want 'query: '.")
 @click.option("--name", help="Name of the embedding.  [default: minilm, or that of the model or file]")
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Texts at once."
+    "--batch-size", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Texts at once."
 )
 @click.option("--device", help="cpu, cuda, cuda:1 …  [default: the GPU where the cluster has one]")
 @click.option("--from-vectors", metavar="FILE", help="Take given vectors: Parquet, or .npy with --ids.")

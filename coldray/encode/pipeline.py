@@ -23,7 +23,7 @@ from coldray.data.dataset import read_manifest
 from coldray.data.prepare import start_ray
 from coldray.encode import embeddings
 from coldray.encode.embeddings import Float32, Part
-from coldray.encode.sentence_model import SentenceModel, find_model, load_model
+from coldray.encode.sentence_model import BATCH, SentenceModel, find_model, load_model
 from coldray.encode.text import TextRecipe, item_texts
 from coldray.errors import UserError
 from coldray.settings import digest
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 CHUNK = 4096
-BATCH = 64
 # One actor's matrix products gain little beyond this many cores; more actors do.
 _CORES = 4
 _CHUNKS_PER_ACTOR = 4

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.decomposition import PCA
-from sklearn.preprocessing import StandardScaler
 
 from coldray.data.dataset import Split
 from coldray.encode.embeddings import load_embeddings
@@ -57,6 +55,9 @@ def fit_reducer(raw_warm: Float32, d: int) -> Reducer:
     included. Items without content (zero rows) are left out; of more than 200,000 items an even sample is
     used. Raises UserError if d is above r or above the number of warm items.
     """
+    from sklearn.decomposition import PCA  # noqa: PLC0415 - a second, which no other use of the package needs
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+
     size = raw_warm.shape[1]
     if size == d:
         return Reducer(np.zeros(size), None)

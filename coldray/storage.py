@@ -22,7 +22,7 @@ def resolve(uri: str | os.PathLike[str]) -> tuple[fs.FileSystem, str]:
     """
     text = os.fspath(uri)
     if "://" not in text:
-        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text))
+        return fs.LocalFileSystem(), absolute(text)
     try:
         file_system, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
@@ -30,6 +30,12 @@ def resolve(uri: str | os.PathLike[str]) -> tuple[fs.FileSystem, str]:
             f"{text}: cannot be opened ({error}); use a path, or a URI such as s3://bucket/folder"
         ) from error
     return file_system, path
+
+
+def absolute(uri: str | os.PathLike[str]) -> str:
+    """Return `uri` so that it names the same place from any folder."""
+    text = os.fspath(uri)
+    return text if "://" in text else os.path.abspath(os.path.expanduser(text))
 
 
 def join(uri: str | os.PathLike[str], *parts: str) -> str:

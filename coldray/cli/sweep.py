@@ -63,21 +63,42 @@ def _run(
 ) -> None:
     os.environ.setdefault(
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"
-    )  # results are MLflow's; a copy for each trial is noise
+    )  # results are MLflow's, not a file a trial
+    os.environ.setdefault(
+        "RAY_AIR_NEW_OUTPUT", "0"
+    )  # Tune's own tables are off, whatever is asked, only with this
+    os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # a busy machine is slow to start
+    from rich.console import Console
+
     from coldray.errors import UserError
+    from coldray.sweep.report import rich_table, to_json
     from coldray.sweep.run import run_sweep
 
-    outcome = run_sweep(
-        settings,
-        runs,
-        tracking_uri,
-        address=address,
-        resume=resume,
-        say=lambda line: click.echo(line, err=True),
-    )
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    outcome = run_sweep(settings, runs, tracking_uri, address=address, resume=resume, say=say)
     if as_json:
-        click.echo(json.dumps(outcome.__dict__))
+        click.echo(json.dumps(to_json(outcome.report), indent=1, ensure_ascii=False))
+    else:
+        Console().print(rich_table(outcome.report))
+        click.echo(f"\n{outcome.report.headline}")
+    say(f"report: {outcome.report_folder}/report.html")
+    say(f"MLflow: {outcome.tracking_uri}" if tracking_uri else f"MLflow: coldray sweep ui --runs {runs}")
     if outcome.failed:
         name, why = next(iter(outcome.failed.items()))
         again = f"mend it, then: coldray sweep resume {settings.name}"
         raise UserError(f"{len(outcome.failed)} cells failed, the first: {name}: {why}; {again}")
+
+
+@sweep.command()
+@click.option("--runs", default="runs", show_default=True, help="Folder of the sweeps.")
+def ui(runs: str) -> None:
+    """Serve MLflow's pages over the sweeps in --runs until Ctrl-C."""
+    import signal
+
+    from coldray.sweep.server import tracking_server
+
+    with tracking_server(None, f"{runs}/mlflow") as uri:
+        click.echo(f"MLflow: {uri} (Ctrl-C ends it)")
+        signal.pause()

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from coldray.sweep.grid import Cell
+from coldray.sweep.trial import FAILURE
 
 ROWS = 12
 """newest finished cells shown"""
@@ -83,6 +84,9 @@ class SweepConsole(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Show the cell's metrics."""
         result = trial.last_result
+        if FAILURE in result:
+            self._fail(trial, result[FAILURE])
+            return
         names = ("cold_ndcg_at_10", "cold_recall_at_10", "warm_ndcg_at_10", "ndcg_at_10")
         values = [f"{result[name]:.4f}" if name in result else "–" for name in names]
         self.completed += 1
@@ -97,12 +101,13 @@ class SweepConsole(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Keep why the cell failed for good."""
+        self._fail(trial, reason(trial))
+
+    def _fail(self, trial: Any, why: str) -> None:
         name = label(trial.config["cell"])
         self._now.pop(trial.trial_id, None)
-        self.failed[name] = reason(trial)
-        self._terminal.print(
-            f"failed: {name}: {self.failed[name]}", markup=False, highlight=False, soft_wrap=True
-        )
+        self.failed[name] = why
+        self._terminal.print(f"failed: {name}: {why}", markup=False, highlight=False, soft_wrap=True)
 
     def _refresh(self) -> None:
         if self._live is not None:

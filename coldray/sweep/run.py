@@ -1,7 +1,6 @@
 """Run a sweep: Ray Tune over its cells, everything in MLflow, the report at the end."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ from coldray.settings import explain
 from coldray.sweep.config import SweepSettings
 from coldray.sweep.console import SweepConsole, label
 from coldray.sweep.grid import Cell, check_unchanged, make_cells, sweep_record
+from coldray.sweep.report import Report, make_report, write_report
 from coldray.sweep.search import CellSearch
 from coldray.sweep.server import tracking_server
 from coldray.sweep.tracking import Tracker
 from coldray.sweep.trial import CellTrial, SweepContext
+from coldray.sweep.validate import read_sweep
 
 MAX_FAILURES = 3
 """times that a trial is started again after its worker died"""
@@ -37,6 +38,8 @@ class Outcome:
     """cells with a result in MLflow"""
     failed: dict[str, str]
     """why, by the label of the cell"""
+    report: Report
+    report_folder: str
 
 
 def sweep_folder(runs: str, name: str) -> str:
@@ -95,7 +98,14 @@ def run_sweep(
         )
         console = SweepConsole(len(cells), len(cells) - len(left))
         context = SweepContext(
-            record["sweep_id"], settings.name, uri, parent, runs, settings.share_backbones, settings.resources
+            record["sweep_id"],
+            settings.name,
+            uri,
+            parent,
+            storage.absolute(settings.dataset),
+            storage.absolute(runs),
+            settings.share_backbones,
+            settings.resources,
         )
         failed: dict[str, str] = {}
         status = "KILLED"
@@ -104,7 +114,18 @@ def run_sweep(
             status = "FAILED" if failed else "FINISHED"
         finally:
             tracker.finish_sweep(parent, status)
-        return Outcome(record["sweep_id"], parent, uri, len(tracker.finished_cells(parent)), failed)
+        with read_sweep(uri, parent) as results:
+            report = make_report(results)
+            target = _report_folder(runs, record["sweep_id"])
+            write_report(report, target)
+        return Outcome(
+            record["sweep_id"], parent, uri, len(tracker.finished_cells(parent)), failed, report, target
+        )
+
+
+def _report_folder(runs: str, sweep_id: str) -> str:
+    """Return the local folder for a report; where `runs` is a bucket the copy in MLflow is the one that lasts."""
+    return storage.join("reports" if "://" in runs else storage.join(runs, "reports"), sweep_id)
 
 
 def _tune(
@@ -115,10 +136,16 @@ def _tune(
     resources = {"cpu": settings.resources.cpus, "gpu": settings.resources.gpus}
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(CellTrial, context=context), resources),
-        tune_config=tune.TuneConfig(search_alg=search, num_samples=len(cells), reuse_actors=True),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            num_samples=len(cells),
+            reuse_actors=True,
+            trial_name_creator=lambda trial: label(trial.config["cell"]),
+            trial_dirname_creator=lambda trial: trial.config["cell"].cell_id,
+        ),
         run_config=tune.RunConfig(
             name=f"{settings.name}-{context.sweep_id}",
-            storage_path=_tune_storage(context.runs),
+            storage_path=storage.join(context.runs, "tune"),
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             callbacks=[console],
             verbose=0,
@@ -133,12 +160,6 @@ def _tune(
     if console.completed + len(failed) < len(cells):
         raise KeyboardInterrupt  # Tune takes the signal itself, stops its trials and returns
     return failed
-
-
-def _tune_storage(runs: str) -> str:
-    """Return where Tune keeps its own books, which nothing here reads."""
-    folder = storage.join(runs, "tune")
-    return folder if "://" in folder else os.path.abspath(folder)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from ray.tune.search import Searcher
 
 from coldray.sweep.grid import Cell
+from coldray.sweep.trial import FAILURE
 
 
 class CellSearch(Searcher):
@@ -42,7 +43,8 @@ class CellSearch(Searcher):
         """Let the cells go that waited for this one; if it failed to train, those can never run."""
         cell = self.running.pop(trial_id, None)
         if cell is not None and cell.backbone_id is not None and self.state(cell) == "in training":
-            self.backbones[cell.backbone_id] = "broken" if error else "trained"
+            failed = error or FAILURE in (result or {})
+            self.backbones[cell.backbone_id] = "broken" if failed else "trained"
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: what is left to be done is known from the results."""

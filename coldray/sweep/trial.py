@@ -21,6 +21,8 @@ from coldray.sweep.grid import Cell
 from coldray.sweep.tracking import Tracker
 from coldray.sweep.work import DONE, Workspace
 
+FAILURE = "failure"
+"""in a trial's last result: why the cell cannot be run"""
 LOGGED = ("train_loss", "validation_ndcg_at_10", "validation_recall_at_10", "sequences_per_second")
 
 
@@ -32,7 +34,10 @@ class SweepContext:
     experiment: str
     tracking_uri: str
     parent_run_id: str
+    dataset: str
+    """absolute: a trial's working folder is its own"""
     runs: str
+    """likewise"""
     share_backbones: bool
     resources: Resources
 
@@ -48,7 +53,7 @@ class CellTrial(tune.Trainable):
         torch.set_num_threads(context.resources.cpus)
         faiss.omp_set_num_threads(context.resources.cpus)
         device = "cuda" if context.resources.gpus > 0 else "cpu"
-        self.workspace = Workspace(context.runs, device, context.share_backbones)
+        self.workspace = Workspace(context.dataset, context.runs, device, context.share_backbones)
         self.tracker = Tracker(context.tracking_uri, context.experiment)
         self.reset_config(config)
 
@@ -67,7 +72,10 @@ class CellTrial(tune.Trainable):
             )
         try:
             epoch, report = next(self.epochs, (0, {}))
-        except (UserError, OSError) as error:
+        except UserError as error:  # trying again, as Tune does after what is raised, would not help
+            self.tracker.fail_run(self.run_id, str(error))
+            return {"done": True, FAILURE: str(error)}
+        except OSError as error:
             self.tracker.fail_run(self.run_id, str(error))
             raise
         if epoch:

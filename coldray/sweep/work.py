@@ -35,8 +35,9 @@ WIDEST = 100
 class Workspace:
     """Runs cells of a sweep one after another, and keeps between them what they share."""
 
-    def __init__(self, runs: str, device: str = "cpu", share_backbones: bool = True) -> None:
-        """Take the folder or URI where backbones and results are kept."""
+    def __init__(self, dataset: str, runs: str, device: str = "cpu", share_backbones: bool = True) -> None:
+        """Take the data set, and the folder or URI where backbones and results are kept."""
+        self.dataset = dataset
         self.runs = runs
         self.device = torch.device(device)
         self.share_backbones = share_backbones
@@ -116,7 +117,7 @@ class Workspace:
 
     def _split(self, cell: Cell) -> Split:
         def load() -> Split:
-            split = load_split(cell.data["path"], cell.data["split"])
+            split = load_split(self.dataset, cell.data["split"])
             if split.fingerprint != cell.data["fingerprint"]:
                 raise UserError(
                     f"{cell.data['path']}: the split has changed since the sweep began; run the sweep anew"
@@ -133,7 +134,7 @@ class Workspace:
             raise ValueError(f"{cell.method} has no item vectors")
         key = (data["fingerprint"], data["embedding_fingerprint"], dim)
         vectors: npt.NDArray[np.float32] = self._keep(
-            "content", key, lambda: item_vectors(data["path"], data["embedding"], split, dim)
+            "content", key, lambda: item_vectors(self.dataset, data["embedding"], split, dim)
         )
         return vectors
 

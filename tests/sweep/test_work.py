@@ -16,7 +16,7 @@ RESULTS = ("cold-start-evaluation.csv.gz", "ranks.parquet")
 
 
 def run_all(settings, runs):
-    workspace = Workspace(str(runs), share_backbones=settings.share_backbones)
+    workspace = Workspace(settings.dataset, str(runs), share_backbones=settings.share_backbones)
     cells = make_cells(settings)
     epochs = {cell.cell_id: len(list(workspace.run(cell))) for cell in cells}
     return workspace, cells, epochs

@@ -31,8 +31,8 @@ MAX_FAILURES = 3
 class Outcome:
     """How a sweep ended."""
 
-    sweep_id: str
     run_id: str
+    """of the parent run"""
     tracking_uri: str
     finished: int
     """cells with a result in MLflow"""
@@ -93,34 +93,36 @@ def run_sweep(
         parent = tracker.start_sweep(record)
         finished = tracker.finished_cells(parent)
         left = [cell for cell in cells if cell.cell_id not in finished]
-        say(
-            f"sweep {settings.name}: {len(left)} of {len(cells)} cells to run; MLflow {uri}; Ray dashboard {dashboard or 'off'}"
-        )
-        console = SweepConsole(len(cells), len(cells) - len(left))
+        progress = f"{len(left)} of {len(cells)} cells to run"
+        say(f"sweep {settings.name}: {progress}; MLflow {uri}; Ray dashboard {dashboard}")
         context = SweepContext(
-            record["sweep_id"],
-            settings.name,
-            uri,
-            parent,
-            storage.absolute(settings.dataset),
-            storage.absolute(runs),
-            settings.share_backbones,
-            settings.resources,
+            sweep_id=record["sweep_id"],
+            experiment=settings.name,
+            tracking_uri=uri,
+            parent_run_id=parent,
+            dataset=storage.absolute(settings.dataset),
+            runs=storage.absolute(runs),
+            share_backbones=settings.share_backbones,
+            resources=settings.resources,
         )
         failed: dict[str, str] = {}
         status = "KILLED"
         try:
-            failed = _tune(settings, left, context, console) if left else {}
+            failed = _tune(left, context, SweepConsole(len(cells), len(finished))) if left else {}
             status = "FAILED" if failed else "FINISHED"
         finally:
             tracker.finish_sweep(parent, status)
-        with read_sweep(uri, parent) as results:
-            report = make_report(results)
-            target = _report_folder(runs, record["sweep_id"])
-            write_report(report, target)
-        return Outcome(
-            record["sweep_id"], parent, uri, len(tracker.finished_cells(parent)), failed, report, target
-        )
+        target = _report_folder(runs, record["sweep_id"])
+        report = _report(uri, parent, target)
+        return Outcome(parent, uri, len(tracker.finished_cells(parent)), failed, report, target)
+
+
+def _report(uri: str, parent: str, folder: str) -> Report:
+    """Read the sweep back from MLflow, and write what it found."""
+    with read_sweep(uri, parent) as results:
+        report = make_report(results)
+        write_report(report, folder)
+    return report
 
 
 def _report_folder(runs: str, sweep_id: str) -> str:
@@ -128,12 +130,10 @@ def _report_folder(runs: str, sweep_id: str) -> str:
     return storage.join("reports" if "://" in runs else storage.join(runs, "reports"), sweep_id)
 
 
-def _tune(
-    settings: SweepSettings, cells: list[Cell], context: SweepContext, console: SweepConsole
-) -> dict[str, str]:
+def _tune(cells: list[Cell], context: SweepContext, console: SweepConsole) -> dict[str, str]:
     """Run the cells as trials and return why those that failed did, by label."""
-    search = CellSearch(cells, settings.share_backbones)
-    resources = {"cpu": settings.resources.cpus, "gpu": settings.resources.gpus}
+    search = CellSearch(cells, context.share_backbones)
+    resources = {"cpu": context.resources.cpus, "gpu": context.resources.gpus}
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(CellTrial, context=context), resources),
         tune_config=tune.TuneConfig(
@@ -144,7 +144,7 @@ def _tune(
             trial_dirname_creator=lambda trial: trial.config["cell"].cell_id,
         ),
         run_config=tune.RunConfig(
-            name=f"{settings.name}-{context.sweep_id}",
+            name=f"{context.experiment}-{context.sweep_id}",
             storage_path=storage.join(context.runs, "tune"),
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             callbacks=[console],
@@ -185,7 +185,7 @@ def cluster(address: str | None, settings: SweepSettings) -> Iterator[str]:
             ) from error
     try:
         _check_resources(settings)
-        yield dashboard
+        yield dashboard or "off"
     finally:
         if started:
             ray.shutdown()

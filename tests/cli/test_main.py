@@ -1,0 +1,51 @@
+import sys
+
+import click
+import pytest
+
+from coldray.cli import main
+from coldray.errors import ServiceError, UserError
+
+
+def leave(monkeypatch, capsys, error: BaseException) -> tuple[int, str]:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(main.coldray, "main", lambda standalone_mode: fail())
+    with pytest.raises(SystemExit) as exit_:
+        main.main()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("x.csv: row 3: no user_id"), 2, "coldray: x.csv: row 3: no user_id\n"),
+        (ServiceError("no server"), 3, "coldray: no server\n"),
+        (click.UsageError("no such option"), 2, "Error: no such option\n"),
+        (KeyboardInterrupt(), 130, "coldray: interrupted\n"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_line_and_a_code(monkeypatch, capsys, error, code, said) -> None:
+    assert leave(monkeypatch, capsys, error) == (code, said)
+
+
+def test_a_bug_shows_its_trace(monkeypatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(main.coldray, "main", lambda standalone_mode: fail())
+    with pytest.raises(RuntimeError, match="a bug"):
+        main.main()
+
+
+def test_every_command_is_there_and_an_unknown_one_is_refused(monkeypatch, capsys) -> None:
+    for name in main.COMMANDS:
+        command = main.coldray.get_command(click.Context(main.coldray), name)
+        assert command is not None
+        assert command.help
+    monkeypatch.setattr(sys, "argv", ["coldray", "recomend"])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert "recomend" in capsys.readouterr().err

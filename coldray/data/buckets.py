@@ -135,7 +135,8 @@ def arrange(job: Job, bucket: int, highest_draw: str | None) -> pa.Table:
 def _order(table: pa.Table) -> npt.NDArray[np.int64]:
     users = _codes(table[c.USER])
     times = pc.fill_null(table[c.TIME], -1).to_numpy()
-    return np.lexsort((table[c.POSITION].to_numpy(), times, users))
+    order: npt.NDArray[np.int64] = np.lexsort((table[c.POSITION].to_numpy(), times, users))
+    return order
 
 
 def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:

@@ -18,8 +18,10 @@ from coldray.data.dataset import Sequences
 
 Ranks = npt.NDArray[np.int32]
 
-BATCH_BYTES = 1 << 23
-"""Size of the scores held at a time on a CPU, small enough for its last-level cache; a GPU takes 64 times as many."""
+BATCH = 512
+"""users encoded at a time on a CPU; a GPU takes 16 times as many"""
+SCORE_BYTES = 1 << 21
+"""size of the scores held at a time on a CPU, so that they stay in its second-level caches; a GPU takes 256 times as many"""
 
 
 class Scorer(Protocol):
@@ -30,10 +32,16 @@ class Scorer(Protocol):
     """items of a history, the last ones, that are read"""
     device: torch.device
 
-    def scores(self, histories: Tensor, lengths: Tensor) -> Tensor:
-        """Return float scores [B, num_items + 1] for histories [B, L] int64, padded with 0 on the right.
+    def encode(self, histories: Tensor, lengths: Tensor) -> Tensor:
+        """Return what the method knows of each user, [B, ...], from histories [B, L] int64 padded with 0 on the right.
 
-        lengths [B] may be 0. Column 0, the padding's, is ignored. The caller may overwrite what it is given.
+        lengths [B] may be 0.
+        """
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Return float scores [B, num_items + 1] for users [B, ...] as `encode` gives them.
+
+        Column 0, the padding's, is ignored. The caller may overwrite what it is given, and the next call may too.
         """
 
 
@@ -111,16 +119,17 @@ def _ranks(
     seen_items = histories if seen is None else DeviceSequences.of(seen, device)
     targets = torch.from_numpy(np.asarray(test.targets, dtype=np.int64)).to(device)
     ranks = torch.zeros(len(test), 2, dtype=torch.int32, device=device)
-    budget = BATCH_BYTES if device.type == "cpu" else 64 * BATCH_BYTES
-    batch_size = max(1, budget // (4 * (scorer.num_items + 1)))
+    scale = 1 if device.type == "cpu" else 16
+    rows = max(1, scale * scale * SCORE_BYTES // (4 * (scorer.num_items + 1)))
     widest_seen = int(seen_items.lengths.max(initial=1))
     done = 0
-    for ids, width, _ in plan_batches(histories.lengths, batch_size, scorer.max_length).on(device):
-        items, lengths = histories.padded(ids, width)
+    for ids, width, _ in plan_batches(histories.lengths, scale * BATCH, scorer.max_length).on(device):
+        users = scorer.encode(*histories.padded(ids, width))
         seen_width = width if seen is None and width < scorer.max_length else widest_seen
-        ranks[ids] = _rank_batch(
-            scorer.scores(items, lengths), targets[ids], seen_items.padded(ids, seen_width)[0], num_warm
-        )
+        seen_here = seen_items.padded(ids, seen_width)[0]
+        for part in torch.split(torch.arange(len(ids), device=device), rows):
+            scores = scorer.scores(users[part])
+            ranks[ids[part]] = _rank_batch(scores, targets[ids[part]], seen_here[part], num_warm)
         done += len(ids)
         if progress is not None:
             progress(done)

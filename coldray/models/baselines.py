@@ -22,9 +22,13 @@ class Popularity:
         self.num_items = len(train_counts) - 1
         self._scores = torch.from_numpy(train_counts.astype(np.float32))
 
-    def scores(self, histories: Tensor, lengths: Tensor) -> Tensor:
+    def encode(self, histories: Tensor, lengths: Tensor) -> Tensor:
+        """Return [B]; nothing is known of a user."""
+        return lengths
+
+    def scores(self, users: Tensor) -> Tensor:
         """Return scores [B, num_items + 1]."""
-        return self._scores.repeat(len(histories), 1)
+        return self._scores.repeat(len(users), 1)
 
 
 class HistoryAverage:
@@ -39,10 +43,13 @@ class HistoryAverage:
         self.device = device
         self._content = torch.from_numpy(content).to(device)
 
-    def scores(self, histories: Tensor, lengths: Tensor) -> Tensor:
-        """Return scores [B, num_items + 1]; an empty history scores every item 0."""
-        mean = self._content[histories].sum(dim=1) / lengths.clamp(min=1)[:, None]
-        return mean @ self._content.T
+    def encode(self, histories: Tensor, lengths: Tensor) -> Tensor:
+        """Return the mean embeddings [B, d], zero for an empty history."""
+        return self._content[histories].sum(dim=1) / lengths.clamp(min=1)[:, None]
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Return scores [B, num_items + 1]."""
+        return users @ self._content.T
 
 
 class ItemKNN:
@@ -70,14 +77,16 @@ class ItemKNN:
         ]
         self._similarity = sp.vstack(blocks, format="csr")
 
-    def scores(self, histories: Tensor, lengths: Tensor) -> Tensor:
-        """Return scores [B, num_items + 1]."""
-        batch, width = histories.shape
+    def encode(self, histories: Tensor, lengths: Tensor) -> Tensor:
+        """Return the histories themselves."""
+        return histories
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Return scores [B, num_items + 1] for histories [B, L]."""
+        batch, width = users.shape
         rows = np.repeat(np.arange(batch), width)
-        seen = sp.csr_matrix(
-            (np.ones(batch * width, np.float32), (rows, histories.numpy().ravel())),
-            (batch, self.num_items + 1),
-        )
+        entries = (np.ones(batch * width, np.float32), (rows, users.numpy().ravel()))
+        seen = sp.csr_matrix(entries, (batch, self.num_items + 1))
         return torch.from_numpy((seen @ self._similarity).toarray())
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_BYTES = 1 << 23
-"""Size of the logits that the full softmax holds at a time: small enough to stay in a processor's last-level cache."""
+CHUNK_BYTES = {"cpu": 1 << 21, "cuda": 1 << 28}
+"""Size of the logits that the full softmax holds at a time; on a CPU they stay in the second-level caches, where the
+products run twice as fast as in the third."""
 
 
 class _SampledSoftmax(torch.autograd.Function):
@@ -59,7 +60,7 @@ class _FullSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, targets: Tensor, items: Tensor, dtype: torch.dtype) -> Tensor:
         n = len(queries)
-        rows = max(1, CHUNK_BYTES // (dtype.itemsize * len(items)))
+        rows = max(1, CHUNK_BYTES.get(items.device.type, 1 << 28) // (dtype.itemsize * len(items)))
         query_gradient = torch.empty_like(queries)
         item_gradient = torch.zeros_like(items)
         loss = queries.new_zeros(())
@@ -75,7 +76,10 @@ class _FullSoftmax(torch.autograd.Function):
             loss += (total.log() + highest - positive).sum()
             scale = 1 / (total * n)
             query_gradient[start : start + rows] = (p @ table) * scale
-            item_gradient += p.T @ (q * scale).to(dtype)
+            if dtype == item_gradient.dtype:
+                item_gradient.addmm_(p.T, q * scale)
+            else:
+                item_gradient += p.T @ (q * scale).to(dtype)
         query_gradient.sub_(items[targets], alpha=1 / n)
         item_gradient.index_add_(0, targets, queries, alpha=-1 / n)
         ctx.save_for_backward(query_gradient, item_gradient)

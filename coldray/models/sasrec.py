@@ -62,11 +62,12 @@ class Block(nn.Module):
         if rate == 0 or q.device.type != "cpu":
             return F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True)
         # With dropout torch's CPU kernel falls back to these steps, and draws its random numbers slowly.
-        length = q.shape[2]
-        later = torch.ones(length, length, dtype=torch.bool).triu_(1)
-        scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)
-        weights: Tensor = self.dropout(scores.masked_fill(later, float("-inf")).softmax(dim=3))
-        return weights @ v
+        b, heads, length, width = q.shape
+        flat = (b * heads, length, width)
+        later = torch.full((length, length), float("-inf")).triu_(1)
+        scores = torch.baddbmm(later, q.reshape(flat), k.reshape(flat).transpose(1, 2), alpha=width**-0.5)
+        attended: Tensor = self.dropout(scores.softmax(dim=2)) @ v.reshape(flat)
+        return attended.view(q.shape)
 
 
 class SASRec(nn.Module):

@@ -16,14 +16,17 @@ class SASRecScorer:
         self.num_items = len(item_vectors) - 1
         self.max_length = encoder.settings.max_length
         self.device = item_vectors.device
+        self._scores = item_vectors.new_empty(0)
 
-    def scores(self, histories: Tensor, lengths: Tensor) -> Tensor:
-        """Return scores [B, num_items + 1]; an empty history scores every item 0."""
-        return self.queries(histories, lengths) @ self.item_vectors.T
-
-    def queries(self, histories: Tensor, lengths: Tensor) -> Tensor:
+    def encode(self, histories: Tensor, lengths: Tensor) -> Tensor:
         """Return the queries [B, d] after the last item of histories [B, L], zero after an empty one."""
         hidden = self.encoder(self.item_vectors[histories])
         last = hidden[torch.arange(len(histories), device=self.device), (lengths - 1).clamp(min=0)]
         queries: Tensor = last * (lengths > 0)[:, None]
         return queries
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Return scores [B, num_items + 1] for queries [B, d], in memory that the next call uses again."""
+        if len(self._scores) < len(users):
+            self._scores = users.new_empty(len(users), self.num_items + 1)
+        return torch.mm(users, self.item_vectors.T, out=self._scores[: len(users)])

@@ -19,8 +19,11 @@ class Table:
         self.num_items = num_items
         self.table = torch.from_numpy(np.random.default_rng(seed).integers(0, 9, (64, num_items + 1))).float()
 
-    def scores(self, histories: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        return self.table[histories.sum(dim=1) % 64]
+    def encode(self, histories: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return histories.sum(dim=1) % 64
+
+    def scores(self, users: torch.Tensor) -> torch.Tensor:
+        return self.table[users]
 
 
 def brute_force(
@@ -28,7 +31,7 @@ def brute_force(
 ) -> int:
     read = [i for i in history if keep_cold or i <= num_warm][-scorer.max_length :]
     padded = torch.tensor([read or [0]])
-    scores = scorer.scores(padded, torch.tensor([len(read)]))[0].tolist()
+    scores = scorer.scores(scorer.encode(padded, torch.tensor([len(read)])))[0].tolist()
     last = num_warm if warm_only else scorer.num_items
     candidates = [i for i in range(1, last + 1) if i not in history]
     if target not in candidates:
@@ -65,7 +68,8 @@ def test_every_setting_agrees_with_brute_force(data) -> None:
 def test_batches_change_nothing(tiny_split, monkeypatch) -> None:
     scorer = Table(tiny_split.num_items)
     whole = evaluate(scorer, tiny_split.test, tiny_split.num_warm)
-    monkeypatch.setattr(ranking, "BATCH_BYTES", 4 * (tiny_split.num_items + 1) * 7)
+    monkeypatch.setattr(ranking, "SCORE_BYTES", 4 * (tiny_split.num_items + 1) * 7)
+    monkeypatch.setattr(ranking, "BATCH", 19)
     done: list[int] = []
     batched = evaluate(scorer, tiny_split.test, tiny_split.num_warm, progress=done.append)
     assert whole.to_table(tiny_split.train_counts).equals(batched.to_table(tiny_split.train_counts))

@@ -5,16 +5,19 @@ from coldray.evaluation import evaluate, summarise
 from coldray.models.baselines import HistoryAverage, ItemKNN, Popularity
 
 
+def score(scorer, histories, lengths):
+    return scorer.scores(scorer.encode(histories, lengths))
+
+
 def test_popularity_is_the_same_for_everybody() -> None:
-    scores = Popularity(np.array([0, 5, 2, 9])).scores(
-        torch.zeros(2, 3, dtype=torch.long), torch.tensor([0, 3])
-    )
+    popular = Popularity(np.array([0, 5, 2, 9]))
+    scores = score(popular, torch.zeros(2, 3, dtype=torch.long), torch.tensor([0, 3]))
     assert scores.tolist() == [[0, 5, 2, 9], [0, 5, 2, 9]]
 
 
 def test_history_average_by_hand() -> None:
     content = np.array([[0, 0], [1, 0], [0, 1], [0.6, 0.8]], np.float32)
-    scores = HistoryAverage(content).scores(torch.tensor([[1, 2, 0], [3, 0, 0]]), torch.tensor([2, 1]))
+    scores = score(HistoryAverage(content), torch.tensor([[1, 2, 0], [3, 0, 0]]), torch.tensor([2, 1]))
     torch.testing.assert_close(scores[0], torch.tensor([0, 0.5, 0.5, 0.7]))
     torch.testing.assert_close(scores[1], torch.tensor([0, 0.6, 0.8, 1.0]))
 
@@ -29,9 +32,9 @@ def test_item_knn_agrees_with_dense_cosines(tiny_split) -> None:
     np.fill_diagonal(cosines, 0)
     histories = torch.tensor([[1, 2, 0], [11, 12, 13]])
     expected = np.stack([cosines[[1, 2]].sum(axis=0), cosines[[11, 12, 13]].sum(axis=0)])
-    scores = ItemKNN(train, n, k=n).scores(histories, torch.tensor([2, 3])).numpy()
+    scores = score(ItemKNN(train, n, k=n), histories, torch.tensor([2, 3])).numpy()
     np.testing.assert_allclose(scores, expected, atol=1e-6)
-    few = ItemKNN(train, n, k=3).scores(torch.tensor([[1]]), torch.tensor([1])).numpy()[0]
+    few = score(ItemKNN(train, n, k=3), torch.tensor([[1]]), torch.tensor([1])).numpy()[0]
     assert (few > 0).sum() == 3
     assert few[few > 0].min() >= np.sort(cosines[1])[-3] - 1e-6
 

@@ -11,7 +11,7 @@ def test_scores_are_inner_products_with_the_last_query_and_empty_histories_score
     scorer = SASRecScorer(encoder, vectors)
     histories = torch.tensor([[3, 5, 0], [1, 2, 9], [0, 0, 0]])
     with torch.inference_mode():
-        scores = scorer.scores(histories, torch.tensor([2, 3, 0]))
+        scores = scorer.scores(scorer.encode(histories, torch.tensor([2, 3, 0])))
         alone = encoder(vectors[histories[:1, :2]])[:, -1] @ vectors.T
     torch.testing.assert_close(scores[:1], alone)
     assert scores[2].abs().max() == 0

@@ -77,7 +77,11 @@ def _run(
     def say(line: str) -> None:
         click.echo(line, err=True)
 
-    outcome = run_sweep(settings, runs, tracking_uri, address=address, resume=resume, say=say)
+    try:
+        outcome = run_sweep(settings, runs, tracking_uri, address=address, resume=resume, say=say)
+    except KeyboardInterrupt:
+        say(f"go on with: coldray sweep resume {settings.name} --runs {runs}")
+        raise
     if as_json:
         click.echo(json.dumps(to_json(outcome.report), indent=1, ensure_ascii=False))
     else:

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from coldray.encode.sentence_model import BATCH
 from coldray.errors import UserError
 
 
@@ -18,9 +17,7 @@ from coldray.errors import UserError
 @click.option("--columns", default="title", show_default=True, help="Columns of the text, joined with '; '.")
 @click.option("--prefix", default="", help="Put before every text; e5 models want 'query: '.")
 @click.option("--name", help="Name of the embedding.  [default: minilm, or that of the model or file]")
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Texts at once."
-)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Texts at once; a large GPU gains from more.")
 @click.option("--device", help="cpu, cuda, cuda:1 …  [default: the GPU where the cluster has one]")
 @click.option("--from-vectors", metavar="FILE", help="Take given vectors: Parquet, or .npy with --ids.")
 @click.option(
@@ -74,15 +71,8 @@ def _encode_texts(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     name = options["name"] or (_as_name(options["model"]) if options["model"] else "minilm")
     if options["address"]:
         start_ray(options["address"])
-    made = encode_items(
-        folder,
-        name,
-        options["model"],
-        text,
-        device=options["device"],
-        batch_size=options["batch_size"],
-        progress=_progress,
-    )
+    given = {key: options[key] for key in ("device", "batch_size") if options[key] is not None}
+    made = encode_items(folder, name, options["model"], text, progress=_progress, **given)
     return _result(folder, name, made.manifest, made.encoded, made.up_to_date)
 
 

@@ -96,7 +96,9 @@ def test_a_killed_worker_is_replaced(slow_settings, tmp_path) -> None:
     process = start(write(slow_settings, tmp_path / "sweep.yaml"), tmp_path)
     wait_for_state(process, tmp_path)
     children = psutil.Process(process.pid).children(recursive=True)
-    next(child for child in children if "CellTrial" in " ".join(child.cmdline())).kill()
+    next(
+        child for child in children if "ResourceTrainable" in " ".join(child.cmdline())
+    ).kill()  # Tune's name for it
     _, said = process.communicate(timeout=400)
     assert process.returncode == 0, said
     assert "[8/8]" in said

@@ -136,7 +136,9 @@ def _gates(rows: Sequence[Row]) -> Figure:
             panels.append(([row.label], pooled))
         else:
             same.append(f"K={row.k}")
-    figure = Figure(figsize=(min(8.0, 2.6 + 1.8 * len(panels)), 3.0), layout="constrained")
+    figure = Figure(
+        figsize=(8.0, 2.8), layout="constrained"
+    )  # as wide as the others, so that letters are too
     for i, (axes, (names, gates)) in enumerate(
         zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True)
     ):
@@ -145,7 +147,7 @@ def _gates(rows: Sequence[Row]) -> Figure:
         mean = gates.mean() if len(gates) else 0.0
         axes.axvline(mean, color=COLOURS[1], linewidth=1.6, linestyle="--")
         side = "right" if mean > 0.5 else "left"
-        offset = -0.03 if mean > 0.5 else 0.03
+        offset = -0.06 if mean > 0.5 else 0.06
         place = axes.get_xaxis_transform()
         axes.text(
             mean + offset, 0.97, f"mean {mean:.2f}", transform=place, ha=side, va="top", color=COLOURS[1]

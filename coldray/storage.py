@@ -6,6 +6,8 @@ A local path and a bucket (`s3://`, `gs://`, `hdfs://`) are said the same way ev
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -104,14 +106,30 @@ def write_table(uri: str | os.PathLike[str], table: pa.Table) -> None:
 def read_table(uri: str | os.PathLike[str], columns: list[str] | None = None) -> pa.Table:
     """Return the Parquet file or folder at `uri` as one table. Raises UserError if it cannot be read."""
     file_system, path = resolve(uri)
-    try:
+    with reading_parquet(uri):
         return pq.read_table(path, filesystem=file_system, columns=columns)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise UserError(f"{os.fspath(uri)}: cannot be read as Parquet ({error}); make it anew") from error
+
+
+@contextmanager
+def reading_parquet(uri: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what pyarrow raises for a Parquet file that is missing or damaged into a UserError.
+
+    Damage shows as an OSError, too: that is what pyarrow makes of pages that do not decompress.
+    """
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{os.fspath(uri)}: cannot be read as Parquet ({reason:.300}); make it anew"
+        ) from error
 
 
 def delete(uri: str | os.PathLike[str]) -> None:
-    """Delete the file at `uri`, if it is there."""
+    """Delete the file at `uri`, if it is there; whoever deletes it at the same time does no harm."""
     file_system, path = resolve(uri)
-    if file_system.get_file_info(path).type == fs.FileType.File:
-        file_system.delete_file(path)
+    try:
+        if file_system.get_file_info(path).type == fs.FileType.File:
+            file_system.delete_file(path)
+    except FileNotFoundError:
+        return

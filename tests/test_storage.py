@@ -49,3 +49,14 @@ def test_a_uri_is_used_like_a_path(tmp_path) -> None:
     storage.delete(uri)
     storage.delete(uri)
     assert not storage.exists(uri)
+
+
+def test_a_damaged_page_is_told_in_one_line_too(tmp_path) -> None:
+    path = tmp_path / "x.parquet"
+    storage.write_table(path, pa.table({"a": [f"text {i}" for i in range(5000)]}))
+    data = bytearray(path.read_bytes())
+    data[100:400] = bytes(300)  # the footer is whole
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"x\.parquet: cannot be read as Parquet .* make it anew") as error:
+        storage.read_table(path)
+    assert "\n" not in str(error.value)

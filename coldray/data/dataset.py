@@ -18,12 +18,16 @@ import pyarrow as pa
 
 from coldray import storage
 from coldray.data import columns as c
+from coldray.data.fingerprint import table_digest
 from coldray.errors import UserError
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
 MANIFEST = "manifest.json"
+PARTS = ("train", "validation", "test")
+"""The tables of sequences of a split, by file name and by attribute."""
+TABLES = ("items", *PARTS)
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,9 @@ def read_manifest(folder: str | os.PathLike[str], what: str, fix: str) -> dict[s
     path = storage.join(folder, MANIFEST)
     if not storage.exists(path):
         raise UserError(f"{os.fspath(folder)}: is not {what}; {fix}")
-    manifest: dict[str, Any] = storage.read_json(path)
+    manifest = storage.read_json(path)
+    if not isinstance(manifest, dict) or "fingerprint" not in manifest:
+        raise UserError(f"{path}: fingerprint: is missing; {fix}")
     return manifest
 
 
@@ -127,13 +133,14 @@ def save_split(
     index = np.arange(1, split.num_items + 1, dtype=np.int32)
     counts = split.train_counts[1:]
     items = {c.INDEX: index, c.ITEM: split.item_ids, c.TRAIN_COUNT: counts, c.COLD: split.cold[1:]}
-    storage.write_table(storage.join(folder, "items.parquet"), pa.table(items))
-    for part in ("train", "validation", "test"):
-        storage.write_table(storage.join(folder, f"{part}.parquet"), getattr(split, part).to_table())
+    tables = {"items": pa.table(items)} | {part: getattr(split, part).to_table() for part in PARTS}
+    for name, table in tables.items():
+        storage.write_table(storage.join(folder, f"{name}.parquet"), table)
     manifest = {
         "format": 1,
         "name": split.name,
         "fingerprint": split.fingerprint,
+        "contents": {name: table_digest(table) for name, table in tables.items()},
         "recipe": recipe,
         "num_items": split.num_items,
         "num_warm": split.num_warm,
@@ -149,21 +156,29 @@ def save_split(
 def load_split(dataset: str | os.PathLike[str], name: str) -> Split:
     """Return the split `name` of the data set folder `dataset`.
 
-    Raises UserError if the data set has no such split.
+    Raises UserError if the data set has no such split, or a file of it is not as it was made.
     """
     folder = split_folder(dataset, name)
     fix = f"run: coldray data split {os.fspath(dataset)} --protocol {name}"
     manifest = read_manifest(folder, "a split of a data set", fix)
-    items = storage.read_table(storage.join(folder, "items.parquet")).combine_chunks()
-    parts = {
-        part: Sequences.from_table(storage.read_table(storage.join(folder, f"{part}.parquet")))
-        for part in ("train", "validation", "test")
+    contents = manifest.get("contents", {})  # splits of before this was kept are taken as they are
+    tables = {
+        part: _read_part(storage.join(folder, f"{part}.parquet"), contents.get(part)) for part in TABLES
     }
+    items = tables["items"].combine_chunks()
     return Split(
         name=manifest["name"],
         fingerprint=manifest["fingerprint"],
         item_ids=items[c.ITEM].cast(pa.string()).chunk(0),
         num_warm=manifest["num_warm"],
         train_counts=np.concatenate([[0], items[c.TRAIN_COUNT].to_numpy()]).astype(np.int64),
-        **parts,
+        **{part: Sequences.from_table(tables[part]) for part in PARTS},
     )
+
+
+def _read_part(path: str, digest: str | None) -> pa.Table:
+    """Return a table of a split. Raises UserError unless its content is what `digest` says."""
+    table = storage.read_table(path)
+    if digest is not None and table_digest(table) != digest:
+        raise UserError(f"{path}: its content has changed since the split was made; make the split again")
+    return table

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from pyarrow import fs
 
@@ -89,7 +88,7 @@ def _distributions(folder: str) -> tuple[Int64, Int64, Int64 | None]:
     lengths, times, total = list[Int64](), list[Int64](), pa.table({c.ITEM: pa.array([], pa.string())})
     total = total.append_column("n", pa.array([], pa.int64()))
     for info in sorted(file_system.get_file_info(fs.FileSelector(path)), key=lambda info: info.path):
-        part = pq.read_table(info.path, filesystem=file_system, columns=[c.USER, c.ITEM, c.TIME])
+        part = storage.read_table(storage.join(folder, info.base_name), [c.USER, c.ITEM, c.TIME])
         lengths.append(pc.value_counts(part[c.USER]).field("counts").to_numpy(zero_copy_only=False))
         counted = pc.value_counts(part[c.ITEM])
         more = pa.table({c.ITEM: counted.field("values"), "n": counted.field("counts")})

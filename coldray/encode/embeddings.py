@@ -127,9 +127,19 @@ def _read_part(path: str) -> tuple[pa.Array, Float32]:
     table = storage.read_table(path).combine_chunks()
     embedding = table[c.EMBEDDING].chunk(0) if c.EMBEDDING in table.column_names and table.num_rows else None
     if embedding is None or not pa.types.is_fixed_size_list(embedding.type):
-        raise UserError(f"{path}: is not a part of an embedding; delete it and encode again")
+        raise UserError(f"{path}: is not a part of an embedding; delete its folder and encode again")
     vectors = embedding.flatten().to_numpy().reshape(table.num_rows, embedding.type.list_size)
     return table[c.ITEM].chunk(0), check_vectors(vectors, path)
+
+
+def _checked_part(path: str, content: str) -> Float32:
+    """Return the vectors [n, d] of a part. Raises UserError unless it holds what the manifest says."""
+    ids, vectors = _read_part(path)
+    if _content(ids, vectors) != content:
+        raise UserError(
+            f"{path}: its content has changed since it was encoded; delete its folder and encode again"
+        )
+    return vectors
 
 
 def publish(folder: str, parts: Iterable[Part], recipe: dict[str, Any]) -> dict[str, Any]:
@@ -183,6 +193,7 @@ def load_embeddings(dataset: str | os.PathLike[str], name: str, item_ids: pa.Arr
     manifest = embedding_manifest(dataset, name)
     folder = embedding_folder(dataset, name)
     paths = [part_path(folder, part["address"]) for part in manifest["parts"]]
+    contents = [part["content"] for part in manifest["parts"]]
     known = [storage.read_table(path, [c.ITEM])[c.ITEM].combine_chunks() for path in paths]
     places = pc.index_in(item_ids.cast(pa.string()), value_set=pa.concat_arrays([_NO_IDS, *known]))
     if places.null_count:
@@ -192,9 +203,9 @@ def load_embeddings(dataset: str | os.PathLike[str], name: str, item_ids: pa.Arr
     rows = places.to_numpy()
     vectors = np.empty((len(rows), manifest["dim"]), np.float32)
     start = 0
-    for path, ids in zip(paths, known, strict=True):
+    for path, ids, content in zip(paths, known, contents, strict=True):
         asked = np.flatnonzero((rows >= start) & (rows < start + len(ids)))
         if len(asked):
-            vectors[asked] = _read_part(path)[1][rows[asked] - start]
+            vectors[asked] = _checked_part(path, content)[rows[asked] - start]
         start += len(ids)
     return vectors

@@ -129,7 +129,7 @@ def encode_items(
 def _chunks(items: str, size: int) -> Iterator[dict[str, int]]:
     """Yield the chunks of the items table: a run of rows of a row group. Reads the footer only."""
     file_system, path = storage.resolve(items)
-    with pq.ParquetFile(path, filesystem=file_system) as file:
+    with storage.reading_parquet(items), pq.ParquetFile(path, filesystem=file_system) as file:
         counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     before = 0
     for group, count in enumerate(counts):
@@ -210,7 +210,10 @@ class _Encoder:
         """Return a row group of the items table: item ids and the columns of the text."""
         if group != self.group:
             file_system, path = storage.resolve(self.job.items)
-            with pq.ParquetFile(path, filesystem=file_system) as file:
+            with (
+                storage.reading_parquet(self.job.items),
+                pq.ParquetFile(path, filesystem=file_system) as file,
+            ):
                 known = set(file.schema_arrow.names)
                 wanted = [name for name in (c.ITEM, *self.job.text.columns) if name in known]
                 self.table = file.read_row_group(group, columns=list(dict.fromkeys(wanted)))

@@ -127,7 +127,10 @@ def _open_npy(source: str, ids: str) -> tuple[pa.Array, Batches]:
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
         found = f"{matrix.dtype} of shape {list(matrix.shape)}"
         raise UserError(f"{source}: holds {found}; a matrix of numbers, one row an item, is needed")
-    lines = storage.read_bytes(ids).decode("utf-8").splitlines()
+    try:
+        lines = storage.read_bytes(ids).decode("utf-8").replace("\r\n", "\n").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{ids}: is not UTF-8 ({error.reason}); save it as UTF-8") from error
     if len(lines) != len(matrix):
         raise UserError(f"{ids}: has {len(lines)} ids for the {len(matrix)} vectors of {source}; match them")
     names = embeddings.checked_ids(pa.chunked_array([pa.array(lines, pa.string())]), ids)

@@ -52,3 +52,12 @@ def test_picture(dataset, tmp_path, split) -> None:
 def test_a_folder_without_a_data_set(tmp_path) -> None:
     with pytest.raises(UserError, match="is not a data set; run: coldray data prepare"):
         Description(tmp_path)
+
+
+def test_what_is_no_data_set_or_is_damaged_is_told(dataset) -> None:
+    folder, _ = dataset
+    with pytest.raises(UserError, match=r"is not a data set; run: coldray data prepare"):
+        Description(folder / "splits")
+    (folder / "interactions" / "part-00001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"part-00001\.parquet: cannot be read as Parquet"):
+        Description(folder)

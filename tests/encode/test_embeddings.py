@@ -109,3 +109,11 @@ def test_catalogue_ids_are_there_and_distinct(tmp_path: Path) -> None:
 def test_a_name_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="choose another name"):
         embeddings.embedding_folder(tmp_path, name)
+
+
+def test_a_part_that_was_altered_by_hand_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, ["a", "b"], np.ones((2, 3)))
+    folder = embeddings.embedding_folder(tmp_path, "e")
+    write_part(folder, "0", pa.array(["a", "b"]), np.full((2, 3), 2, np.float32))
+    with pytest.raises(UserError, match=r"part-0.parquet: its content has changed .* encode again"):
+        load_embeddings(tmp_path, "e", pa.array(["a"]))

@@ -106,3 +106,13 @@ def test_bad_npy_files_are_named(tmp_path: Path, dataset: str) -> None:
     np.save(path, np.ones(3))
     with pytest.raises(UserError, match=r"holds float64 of shape \[3\]"):
         import_vectors(dataset, "given", str(path), ids=str(ids))
+
+
+def test_ids_of_a_text_file_end_at_line_breaks_only(tmp_path: Path, dataset: str) -> None:
+    path, ids = tmp_path / "v.npy", tmp_path / "ids.txt"
+    np.save(path, np.array(VECTORS))
+    ids.write_bytes("a\r\nx\u2028y\r\nb\r\n".encode())
+    assert import_vectors(dataset, "given", str(path), ids=str(ids))[0]["count"] == 2
+    ids.write_bytes(b"a\ncaf\xe9\nb\n")
+    with pytest.raises(UserError, match=r"ids.txt: is not UTF-8 .* save it as UTF-8"):
+        import_vectors(dataset, "given", str(path), ids=str(ids))

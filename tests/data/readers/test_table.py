@@ -76,3 +76,20 @@ def test_ids_that_are_fractions(tmp_path, read_source) -> None:
     pq.write_table(pa.table({"user_id": [1.5], "item_id": [2]}), tmp_path / "t.parquet")
     with pytest.raises(UserError, match="user_id: is of type double"):
         read_source(tmp_path, "table")
+
+
+def test_ids_of_any_text(tmp_path, read_source) -> None:
+    odd = ["a\nb", 'say "x", twice', "<script>alert(1)</script>", "日本語 🎬", "a\u2028b"]
+    quoted = ['"' + text.replace('"', '""') + '"' for text in odd]
+    lines = "\n".join(f"u{i},{text}" for i, text in enumerate(quoted))
+    (tmp_path / "t.csv").write_text(f"user_id,item_id\n{lines}\n", encoding="utf-8")
+    got = read_source(tmp_path, "table")
+    assert [row["item_id"] for row in got.interactions] == odd
+    assert got.faults.count == 0
+
+
+def test_a_line_that_does_not_parse_is_named(tmp_path, read_source) -> None:
+    (tmp_path / "t.jsonl").write_text('{"user_id": "u", "item_id": "i"}\n{"user_id": "u", "item\n')
+    (fault,) = read_source(tmp_path, "table").faults.samples
+    assert str(fault).startswith(f"{tmp_path}/t.jsonl: row 2: line: cannot be parsed")
+    assert str(fault).endswith("correct or remove it")

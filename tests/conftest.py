@@ -253,6 +253,29 @@ def tiny_dataset(tiny_split, tiny_content, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def warm_dataset(tiny_content, tmp_path_factory):
+    """Return a data set folder with the split `warm`, which has no cold item, and the embedding `given`."""
+    import pyarrow as pa
+
+    from coldray import storage
+    from coldray.data.dataset import save_split, split_folder
+    from coldray.data.split import SplitSettings, make_split
+    from coldray.encode.embeddings import embedding_folder, publish, write_part
+
+    folder = str(tmp_path_factory.mktemp("warm"))
+    users, items = [f"u{i // 5:02d}" for i in range(60)], [f"i{i * 3 % 11}" for i in range(60)]
+    table = pa.table({"user_id": users, "item_id": items, "position": [i % 5 for i in range(60)]})
+    split = make_split(table, SplitSettings(protocol="leave_one_out"))
+    assert split.num_cold == 0
+    storage.write_json(storage.join(folder, "manifest.json"), {"format": 1, "fingerprint": "ce" * 16})
+    save_split(split, split_folder(folder, "warm"), {})
+    home = embedding_folder(folder, "given")
+    part = write_part(home, "0" * 16, split.item_ids, tiny_content[1 : split.num_items + 1])
+    publish(home, [part], {"source": "given"})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_settings(tiny_dataset):
     """Return a function that makes settings of a sweep over `tiny_dataset`, a few epochs of a very small model."""
     from coldray.sweep.config import SweepSettings

@@ -7,7 +7,7 @@ from coldray import storage
 from coldray.data.dataset import read_manifest, split_folder
 from coldray.errors import UserError
 from coldray.settings import digest
-from coldray.sweep.config import TRAINED, TRANSFERRING, Method, SweepSettings
+from coldray.sweep.config import NEEDS_EMBEDDING, TRAINED, TRANSFERRING, Method, SweepSettings
 from coldray.training import TrainingSettings
 from coldray.transfer import TransferSettings
 
@@ -79,7 +79,7 @@ class Cell:
 def make_cells(settings: SweepSettings) -> list[Cell]:
     """Return the cells of a sweep, baseline and backbones first.
 
-    Raises UserError if the data set, the split or the embedding is not there.
+    Raises UserError if the data set, the split or the embedding is not there, or does not go with the methods.
     """
     data = describe_data(settings)
     cells = []
@@ -107,16 +107,24 @@ def _transfers(settings: SweepSettings, method: Method) -> list[TransferSettings
 
 
 def describe_data(settings: SweepSettings) -> dict[str, Any]:
-    """Return the block `dataset` of sweep.json. Raises UserError if anything that it names is missing."""
-    fix = f"run: coldray data split {settings.dataset} --protocol {settings.split}"
-    split = read_manifest(
-        split_folder(settings.dataset, settings.split), f"a split for the sweep {settings.name}", fix
-    )
+    """Return the block `dataset` of sweep.json.
+
+    Raises UserError if anything that it names is missing, or is nothing that the sweep's methods can use.
+    """
+    split = _read_split(settings)
+    transferring = [method for method in settings.methods if method in TRANSFERRING]
+    if transferring and not split["num_cold"]:
+        raise UserError(
+            f"{split_folder(settings.dataset, settings.split)}: has no cold item, so {transferring[0]} has nothing to "
+            "transfer to; use another split, such as strict_cold, or leave the method out"
+        )
     embedding = None
     if settings.embedding is not None:
         folder = storage.join(settings.dataset, "embeddings", settings.embedding)
         fix = f"run: coldray encode {settings.dataset} --name {settings.embedding}"
         embedding = read_manifest(folder, f"an embedding for the sweep {settings.name}", fix)
+        if any(method in NEEDS_EMBEDDING for method in settings.methods):
+            _check_embedding(settings.training.encoder.dim, folder, embedding, split)
     return {
         "path": settings.dataset,
         "split": settings.split,
@@ -124,6 +132,36 @@ def describe_data(settings: SweepSettings) -> dict[str, Any]:
         "embedding": settings.embedding,
         "embedding_fingerprint": None if embedding is None else embedding["fingerprint"],
     }
+
+
+def _read_split(settings: SweepSettings) -> dict[str, Any]:
+    """Return the manifest of the sweep's split. Raises UserError if there is none."""
+    fix = f"run: coldray data split {settings.dataset} --protocol {settings.split}"
+    folder = split_folder(settings.dataset, settings.split)
+    return read_manifest(folder, f"a split for the sweep {settings.name}", fix)
+
+
+def _check_embedding(dim: int, folder: str, embedding: dict[str, Any], split: dict[str, Any]) -> None:
+    """Raise UserError unless an embedding has the items of a split and can be reduced to `dim` numbers."""
+    count, size, warm = embedding["count"], embedding["dim"], split["num_warm"]
+    if count < split["num_items"]:
+        raise UserError(
+            f"{folder}: has vectors of {count} items, the split has {split['num_items']}; encode the data set again"
+        )
+    if dim > size or (dim < size and dim > warm):
+        least, what = (size, "numbers of a vector") if dim > size else (warm, "warm items to reduce it by")
+        raise UserError(
+            f"training.encoder.dim: is {dim}, more than the {least} {what} of {folder}; set it to {least} or less"
+        )
+
+
+def notes(settings: SweepSettings) -> list[str]:
+    """Return what a person should know of a sweep before it runs."""
+    warm = _read_split(settings)["num_warm"]
+    beyond = [str(k) for k in settings.k if k > warm]
+    if not beyond or not any(method in TRANSFERRING for method in settings.methods):
+        return []
+    return [f"k: {', '.join(beyond)}: above the {warm} warm items; all of them are taken as neighbours"]
 
 
 def sweep_record(settings: SweepSettings, cells: list[Cell]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from coldray.errors import ServiceError, UserError
 from coldray.settings import explain
 from coldray.sweep.config import SweepSettings
 from coldray.sweep.console import SweepConsole, label
-from coldray.sweep.grid import Cell, check_unchanged, make_cells, sweep_record
+from coldray.sweep.grid import Cell, check_unchanged, make_cells, notes, sweep_record
 from coldray.sweep.report import Report, make_report, write_report
 from coldray.sweep.search import CellSearch
 from coldray.sweep.server import tracking_server
@@ -81,6 +81,8 @@ def run_sweep(
     folder = sweep_folder(runs, settings.name)
     if resume:
         check_unchanged(storage.read_json(storage.join(folder, "sweep.json")), cells)
+    for note in notes(settings):
+        say(f"warning: {note}")
     storage.write_json(
         storage.join(folder, "settings.json"), settings.model_dump(mode="json", exclude_unset=True)
     )

@@ -14,6 +14,7 @@ import torch
 
 from coldray import storage
 from coldray.data.dataset import Split, load_split
+from coldray.encode.embeddings import embedding_manifest
 from coldray.encode.reduce import item_vectors
 from coldray.errors import UserError
 from coldray.evaluation import Evaluation, Scorer, evaluate, settings_table
@@ -133,9 +134,16 @@ class Workspace:
         if dim is None:
             raise ValueError(f"{cell.method} has no item vectors")
         key = (data["fingerprint"], data["embedding_fingerprint"], dim)
-        vectors: npt.NDArray[np.float32] = self._keep(
-            "content", key, lambda: item_vectors(self.dataset, data["embedding"], split, dim)
-        )
+
+        def load() -> npt.NDArray[np.float32]:
+            manifest = embedding_manifest(self.dataset, data["embedding"])
+            if manifest["fingerprint"] != data["embedding_fingerprint"]:
+                raise UserError(
+                    f"{data['path']}: the embedding has changed since the sweep began; run the sweep anew"
+                )
+            return item_vectors(self.dataset, data["embedding"], split, dim)
+
+        vectors: npt.NDArray[np.float32] = self._keep("content", key, load)
         return vectors
 
     def _neighbors(self, cell: Cell) -> Neighbors:

@@ -1,8 +1,11 @@
+import shutil
+
 import pytest
 
+from coldray import storage
 from coldray.errors import UserError
 from coldray.sweep.artifacts import SweepSpec
-from coldray.sweep.grid import check_unchanged, make_cells, sweep_record
+from coldray.sweep.grid import check_unchanged, make_cells, notes, sweep_record
 
 
 def test_seeds_by_k_with_one_backbone_a_seed(tiny_settings) -> None:
@@ -56,3 +59,40 @@ def test_data_that_is_missing_or_has_changed_is_told(tiny_settings) -> None:
     record["dataset"] = record["dataset"] | {"embedding_fingerprint": "00"}
     with pytest.raises(UserError, match="embedding has changed"):
         check_unchanged(record, cells)
+
+
+def test_transfer_without_a_cold_item_is_refused_and_the_rest_is_not(tiny_settings, warm_dataset) -> None:
+    base = {"dataset": warm_dataset, "split": "warm"}
+    said = r"splits/warm: has no cold item, so delta\+knn\+gate has nothing to transfer to; use another split"
+    with pytest.raises(UserError, match=said):
+        make_cells(tiny_settings(**base))
+    assert len(make_cells(tiny_settings(**base, methods=("delta", "history-average")))) == 4
+
+
+def test_an_embedding_that_does_not_fit_is_refused(tiny_settings, tiny_dataset, tmp_path) -> None:
+    def cells(dim, **changes):
+        return make_cells(tiny_settings(training={"encoder": {"dim": dim}}, **changes))
+
+    with pytest.raises(
+        UserError, match=r"training\.encoder\.dim: is 16, more than the 8 numbers of a vector"
+    ):
+        cells(16)
+    assert cells(16, methods=("sasrec",), baseline="sasrec")
+    dataset = str(shutil.copytree(tiny_dataset, tmp_path / "data"))
+    manifest = storage.read_json(storage.join(dataset, "embeddings", "given", "manifest.json"))
+    for name, change in (("wide", {"dim": 384}), ("short", {"count": 47})):
+        storage.write_json(storage.join(dataset, "embeddings", name, "manifest.json"), manifest | change)
+    assert cells(40, embedding="wide", dataset=dataset)
+    with pytest.raises(
+        UserError, match=r"dim: is 41, more than the 40 warm items .*wide; set it to 40 or less"
+    ):
+        cells(41, embedding="wide", dataset=dataset)
+    with pytest.raises(UserError, match=r"short: has vectors of 47 items, the split has 48; encode"):
+        cells(8, embedding="short", dataset=dataset)
+
+
+def test_a_k_above_the_warm_items_is_noted(tiny_settings) -> None:
+    assert notes(tiny_settings(k=(3, 40))) == []
+    assert notes(tiny_settings(k=(3, 41, 99), methods=("delta",))) == []
+    (note,) = notes(tiny_settings(k=(3, 41, 99)))
+    assert note == "k: 41, 99: above the 40 warm items; all of them are taken as neighbours"

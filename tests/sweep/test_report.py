@@ -180,3 +180,19 @@ def test_the_terminal_and_json_say_the_same(written):
         assert f"{row['metrics']['cold_NDCG@10']['mean']:.5f}" in console.file.getvalue()
     assert said["left_out"] == []
     assert a.HEADLINE.recommend_cold
+
+
+def test_a_sweep_without_a_cold_target_says_so(mlflow_uri, make_sweep, tmp_path):
+    made = make_sweep("all warm", seeds=(1, 2), ks=(), users=80, cold_share=0)
+    made.log(mlflow_uri, "all-warm", tmp_path / "runs")
+    with read_sweep(mlflow_uri, "all warm") as record:
+        report = make_report(record)
+        write_report(report, tmp_path / "out")
+    assert (len(report.results), report.left_out) == (4, [])
+    assert report.headline.startswith("No test user on data/made-up (temporal) has a cold target")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert report.headline in page
+    assert "nan" not in "".join(re.sub("<[^>]*>", " ", page)).lower().split()
+    said = json.loads(json.dumps(to_json(report), allow_nan=False))
+    assert {row["metrics"]["cold_NDCG@10"]["mean"] for row in said["results"]} == {None}
+    assert all(row["metrics"]["NDCG@10"]["mean"] > 0 for row in said["results"])

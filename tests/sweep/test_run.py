@@ -49,9 +49,23 @@ def test_what_cannot_be_run_is_told_before_anything_starts(
     runs = str(tmp_path)
     with pytest.raises(UserError, match="no sweep nothing"):
         load_sweep(runs, "nothing")
+    said: list[str] = []
     with pytest.raises(UserError, match="no node has them"):
-        run_sweep(tiny_settings(resources={"cpus": 99}), runs, mlflow_uri, say=lambda _: None)
+        run_sweep(tiny_settings(resources={"cpus": 99}, k=(3, 77)), runs, mlflow_uri, say=said.append)
+    assert said == ["warning: k: 77: above the 40 warm items; all of them are taken as neighbours"]
     with pytest.raises(UserError, match="coldray data split"):
         run_sweep(tiny_settings(split="gone"), runs, mlflow_uri, say=lambda _: None)
     with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9"):
         run_sweep(tiny_settings(), runs, "http://127.0.0.1:9", say=lambda _: None)
+
+
+def test_a_name_used_again_is_the_newer_sweep(tiny_settings, ray_session, mlflow_uri, tmp_path) -> None:
+    runs = str(tmp_path)
+    with pytest.raises(UserError, match="no node has them"):  # it has begun, and is not finished
+        run_sweep(tiny_settings(name="twice", resources={"cpus": 99}), runs, mlflow_uri, say=lambda _: None)
+    newer = tiny_settings(name="twice", methods=("popularity", "item-knn"), baseline="popularity", seeds=(1,))
+    outcome = run_sweep(newer, runs, mlflow_uri, say=lambda _: None)
+    assert (outcome.finished, outcome.failed) == (2, {})
+    settings, record = load_sweep(runs, "twice")
+    assert settings == newer
+    assert record["sweep_id"] == outcome.report.record.spec.sweep_id

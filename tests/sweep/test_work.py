@@ -1,13 +1,18 @@
 import csv
 import gzip
+import itertools
 import json
 import os
+import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from coldray import storage
+from coldray.encode.embeddings import embedding_folder, publish, write_part
+from coldray.errors import UserError
 from coldray.sweep.grid import make_cells
 from coldray.sweep.work import Workspace
 from coldray.training import Backbone
@@ -120,3 +125,72 @@ def test_transfer_gives_cold_items_residuals_and_leaves_warm_ones(
         "metrics"
     ]
     assert metrics["mean_gate"] == pytest.approx(float(transfer.gate.mean()))
+
+
+def test_without_a_cold_item_the_cold_metrics_are_none(tiny_settings, warm_dataset, tmp_path) -> None:
+    methods = ("sasrec", "content-init", "delta", "history-average", "popularity", "item-knn")
+    settings = tiny_settings(dataset=warm_dataset, split="warm", methods=methods, seeds=(1,))
+    workspace, cells, _ = run_all(settings, tmp_path)
+    for cell in cells:
+        folder = workspace.result_folder(cell)
+        rows = read_rows(f"{folder}/cold-start-evaluation.csv.gz")
+        assert {(row["cold_NDCG@10"], row["cold_users"]) for row in rows} == {("nan", "0")}
+        metrics = storage.read_json(f"{folder}/done.json")["metrics"]
+        assert {name for name in metrics if "cold" in name} == set()
+        assert metrics["ndcg_at_10"] == metrics["warm_ndcg_at_10"]
+
+
+def test_a_k_above_the_warm_items_takes_all_of_them(tiny_settings, tiny_split, tmp_path) -> None:
+    workspace, cells, _ = run_all(tiny_settings(seeds=(42,), k=(40, 41, 500)), tmp_path)
+    many = {cell.k: cell for cell in cells if cell.k}
+    found = {k: workspace._scorer(cell)[1] for k, cell in many.items()}
+    assert all(transfer.neighbors.shape == (tiny_split.num_cold, 40) for transfer in found.values())
+    assert np.array_equal(found[500].gate, found[40].gate)
+    for name in (*RESULTS, "transfer.parquet"):
+        content = {storage.read_bytes(storage.join(workspace.result_folder(c), name)) for c in many.values()}
+        assert len(content) == 1
+
+
+def test_data_that_changes_while_a_sweep_runs_is_told(
+    tiny_settings, tiny_split, tiny_content, tmp_path
+) -> None:
+    dataset = str(shutil.copytree(tiny_settings().dataset, tmp_path / "data"))
+    cell = make_cells(tiny_settings(dataset=dataset))[0]
+    home = embedding_folder(dataset, "given")
+    publish(home, [write_part(home, "1" * 16, tiny_split.item_ids, -tiny_content[1:])], {"source": "again"})
+    with pytest.raises(
+        UserError, match="the embedding has changed since the sweep began; run the sweep anew"
+    ):
+        list(Workspace(dataset, str(tmp_path / "runs")).run(cell))
+    manifest = storage.read_json(f"{dataset}/splits/tiny/manifest.json")
+    storage.write_json(f"{dataset}/splits/tiny/manifest.json", manifest | {"fingerprint": "00" * 16})
+    with pytest.raises(UserError, match="the split has changed since the sweep began; run the sweep anew"):
+        list(Workspace(dataset, str(tmp_path / "runs")).run(cell))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_embedding_without_some_of_the_items_names_one(
+    tiny_settings, tiny_split, tiny_content, tmp_path
+) -> None:
+    dataset = str(shutil.copytree(tiny_settings().dataset, tmp_path / "data"))
+    home = embedding_folder(dataset, "given")
+    ids = [f"{i}, another" if i == "i07" else i for i in tiny_split.item_ids.to_pylist()]
+    publish(home, [write_part(home, "1" * 16, pa.array(ids), tiny_content[1:])], {"source": "others"})
+    cell = make_cells(tiny_settings(dataset=dataset))[0]
+    with pytest.raises(
+        UserError, match=r"embeddings/given: item 'i07' has no vector; encode the data set again"
+    ):
+        list(Workspace(dataset, str(tmp_path / "runs")).run(cell))
+
+
+def test_two_that_train_the_same_backbone_do_each_other_no_harm(tiny_settings, tmp_path) -> None:
+    settings = tiny_settings(seeds=(42,), k=(3,))
+    alone, cells, _ = run_all(settings, tmp_path / "alone")
+    both = [Workspace(settings.dataset, str(tmp_path / "both")) for _ in range(2)]
+    for _ in itertools.zip_longest(*(workspace.run(cells[0]) for workspace in both)):
+        pass  # an epoch of the one, an epoch of the other, into the same files
+    for cell in cells[1:]:
+        list(both[0].run(cell))
+    assert results(both[0], cells) == results(alone, cells)
+    (folder,) = (tmp_path / "both" / "backbones").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["backbone.json", "model.safetensors"]

@@ -39,6 +39,8 @@ def load_yaml(path: str | Path, kind: type[S]) -> S:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); name an existing YAML file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 ({error.reason}); save it as UTF-8") from error
     try:
         return kind.model_validate(yaml.safe_load(text) or {})
     except yaml.YAMLError as error:

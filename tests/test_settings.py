@@ -42,3 +42,10 @@ def test_a_faulty_file_is_told_in_one_line_that_names_the_key(tmp_path, text, sa
 def test_a_file_that_is_not_there_is_told() -> None:
     with pytest.raises(UserError, match="cannot be read"):
         load_yaml("/nowhere/file.yaml", Outer)
+
+
+def test_a_file_that_is_not_utf8_is_told(tmp_path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_bytes(b"name: caf\xe9")
+    with pytest.raises(UserError, match=r"file\.yaml: is not UTF-8 .* save it as UTF-8"):
+        load_yaml(path, Outer)

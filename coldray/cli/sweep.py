@@ -52,7 +52,7 @@ def run(file: str, **options: Any) -> None:
 @_address
 @_json
 def resume(name: str, runs: str, **options: Any) -> None:
-    """Go on with the sweep NAME, from the last epoch of what was being trained."""
+    """Go on with the sweep NAME, the one started last under it, from the last epoch of what was being trained."""
     from coldray.sweep.run import load_sweep
 
     _run(load_sweep(runs, name)[0], runs=runs, resume=True, **options)
@@ -91,7 +91,7 @@ def _run(
     say(f"MLflow: {outcome.tracking_uri}" if tracking_uri else f"MLflow: coldray sweep ui --runs {runs}")
     if outcome.failed:
         name, why = next(iter(outcome.failed.items()))
-        again = f"mend it, then: coldray sweep resume {settings.name}"
+        again = f"mend it, then: coldray sweep resume {settings.name} --runs {runs}"
         raise UserError(f"{len(outcome.failed)} cells failed, the first: {name}: {why}; {again}")
 
 

@@ -76,8 +76,10 @@ class CellTrial(tune.Trainable):
             self.tracker.fail_run(self.run_id, str(error))
             return {"done": True, FAILURE: str(error)}
         except OSError as error:
-            self.tracker.fail_run(self.run_id, str(error))
-            raise
+            try:
+                self.tracker.fail_run(self.run_id, str(error))
+            finally:  # where MLflow's disk is full as well, it is still this error that says so
+                raise error
         if epoch:
             self.tracker.log_epochs(self.run_id, [{"epoch": epoch} | {name: report[name] for name in LOGGED}])
             return {"epoch": epoch} | report

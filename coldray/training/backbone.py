@@ -106,8 +106,11 @@ class Backbone:
             backbone.epochs, backbone.best_epoch = record["epochs"], record["best_epoch"]
         except ValidationError as error:
             raise UserError(f"{folder}/{RECORD}: {explain(error)}") from error
-        except (KeyError, RuntimeError, SafetensorError) as error:
-            raise UserError(f"{folder}: is no whole backbone ({error}); delete it and train again") from error
+        except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{folder}: is no whole backbone ({reason:.300}); delete it and train again"
+            ) from error
         return backbone
 
 

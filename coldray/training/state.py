@@ -69,8 +69,9 @@ class TrainingState:
         try:
             state._load(path)
         except (KeyError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
             raise UserError(
-                f"{path}: is not the state of this training ({error}); delete it to start anew"
+                f"{path}: is not the state of this training ({reason:.300}); delete it to start anew"
             ) from error
         return state
 

@@ -74,3 +74,11 @@ def test_bars() -> None:
     assert bar(1e-6) == "▏"
     assert bar(1) == "█" * 32
     assert len(bar(0.5)) == 16
+
+
+def test_what_is_no_data_set(tmp_path) -> None:
+    for command in ("describe", "split"):
+        run(command, tmp_path, fails="is not a data set; run: coldray data prepare")
+    (tmp_path / "manifest.json").write_text("{")
+    run("describe", tmp_path, fails="manifest.json: is not JSON")
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]

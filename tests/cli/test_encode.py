@@ -57,3 +57,10 @@ def test_given_vectors_are_named_after_their_file(dataset: str, tmp_path: Path) 
 def test_options_that_do_not_go_together(dataset: str, arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         CliRunner().invoke(encode, [dataset, *arguments], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("more", [[], ["--from-vectors", "v.parquet"]])
+def test_what_is_no_data_set_is_told_and_nothing_is_made(tmp_path: Path, more: list[str]) -> None:
+    with pytest.raises(UserError, match="none: is not a data set; make it with: coldray data prepare"):
+        CliRunner().invoke(encode, [str(tmp_path / "none"), *more], catch_exceptions=False)
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,6 @@
+import errno
 import sys
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -25,6 +27,16 @@ def leave(monkeypatch, capsys, error: BaseException) -> tuple[int, str]:
         (ServiceError("no server"), 3, "coldray: no server\n"),
         (click.UsageError("no such option"), 2, "Error: no such option\n"),
         (KeyboardInterrupt(), 130, "coldray: interrupted\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/x"),
+            2,
+            "coldray: runs/x: No space left on device; free some space, then run the same again\n",
+        ),
+        (
+            PermissionError(errno.EACCES, "Failed to open\n'runs'"),
+            2,
+            "coldray: [Errno 13] Failed to open 'runs'; name another place, or give yourself the right to this one\n",
+        ),
     ],
 )
 def test_what_a_person_can_mend_is_one_line_and_a_code(monkeypatch, capsys, error, code, said) -> None:
@@ -32,12 +44,10 @@ def test_what_a_person_can_mend_is_one_line_and_a_code(monkeypatch, capsys, erro
 
 
 def test_a_bug_shows_its_trace(monkeypatch) -> None:
-    def fail() -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(main.coldray, "main", lambda standalone_mode: fail())
-    with pytest.raises(RuntimeError, match="a bug"):
-        main.main()
+    for bug in (RuntimeError("a bug"), OSError("a bug"), OSError(errno.EBADF, "a bug")):
+        monkeypatch.setattr(main.coldray, "main", Mock(side_effect=bug))
+        with pytest.raises(type(bug), match="a bug"):
+            main.main()
 
 
 def test_every_command_is_there_and_an_unknown_one_is_refused(monkeypatch, capsys) -> None:

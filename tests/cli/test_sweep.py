@@ -46,6 +46,15 @@ def test_the_exit_code_of_a_users_mistake_is_two(tmp_path) -> None:
     assert "has no sweep none" in done.stderr
 
 
+def test_a_runs_folder_that_cannot_be_used_is_one_line(tiny_settings, tmp_path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(yaml.safe_dump(tiny_settings().model_dump(mode="json", exclude_unset=True)))
+    words = [sys.executable, "-c", "from coldray.cli.main import main; main()", "sweep", "run", str(file)]
+    done = subprocess.run([*words, "--runs", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"coldray: {file}/sweeps: Not a directory; name a folder\n"
+
+
 @pytest.mark.ray
 @pytest.mark.mlflow
 @pytest.mark.slow

@@ -38,6 +38,18 @@ def test_what_is_not_a_whole_backbone_is_told(backbone, tmp_path) -> None:
     with pytest.raises(UserError, match="hook: no such key"):
         Backbone.load(str(tmp_path))
     (tmp_path / "backbone.json").write_text(json.dumps(record))
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    for size in (0, 5, 100, len(whole) - 1):
+        (tmp_path / "model.safetensors").write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"no whole backbone .*; delete it and train again"):
+            Backbone.load(str(tmp_path))
+    settings = record["settings"] | {"encoder": record["settings"]["encoder"] | {"num_blocks": 3}}
+    (tmp_path / "model.safetensors").write_bytes(whole)
+    (tmp_path / "backbone.json").write_text(json.dumps(record | {"settings": settings}))
+    with pytest.raises(UserError, match="no whole backbone") as error:
+        Backbone.load(str(tmp_path))
+    assert "\n" not in str(error.value)
+    (tmp_path / "backbone.json").write_text(json.dumps(record))
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04pickled")
     with pytest.raises(UserError, match="no whole backbone"):
         Backbone.load(str(tmp_path))

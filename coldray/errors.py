@@ -3,6 +3,23 @@
 Everything else that is raised is a bug and shows its trace.
 """
 
+import errno
+
+_PLACE = "name another place, or give yourself the right to this one"
+_SPACE = "free some space, then run the same again"
+_FIXES = {
+    errno.EACCES: _PLACE,
+    errno.EPERM: _PLACE,
+    errno.EROFS: _PLACE,
+    errno.ENOENT: "name one that is there",
+    errno.ENOTDIR: "name a folder",
+    errno.EEXIST: "name a folder",
+    errno.EISDIR: "name a file",
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+}
+"""What to do about an error of the operating system that a person can cause."""
+
 
 class UserError(Exception):
     """What was asked cannot be done as asked; the message names the place and says what to do.
@@ -17,3 +34,12 @@ class ServiceError(UserError):
     """A service (Ray, MLflow, an LLM address) could not be reached; exit code 3."""
 
     exit_code = 3
+
+
+def mendable(error: OSError, place: str = "") -> UserError | None:
+    """Return an error of the operating system at `place` as one that a person can mend; None if it is none of those."""
+    if error.errno not in _FIXES:
+        return None
+    where = place or error.filename
+    what = f"{where}: {error.strerror}" if where else " ".join(str(error).split())
+    return UserError(f"{what}; {_FIXES[error.errno]}")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from coldray.errors import UserError
+from coldray.errors import UserError, mendable
 
 
 def resolve(uri: str | os.PathLike[str]) -> tuple[fs.FileSystem, str]:
@@ -52,20 +52,28 @@ def exists(uri: str | os.PathLike[str]) -> bool:
 
 
 def write_bytes(uri: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to `uri` so that a reader sees either all of it or what was there before."""
+    """Write `data` to `uri` so that a reader sees either all of it or what was there before.
+
+    Raises UserError if a person has to do something first: where the disk is full, or it may not be written.
+    """
     file_system, path = resolve(uri)
     if not isinstance(file_system, fs.LocalFileSystem):
         with file_system.open_output_stream(path) as stream:  # object stores publish a file when it is closed
             stream.write(data)
         return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(temporary, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        told = mendable(error, path)
+        if told is None:
+            raise
+        raise told from error
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)

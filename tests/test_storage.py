@@ -15,7 +15,9 @@ def test_a_write_is_whole_or_not_at_all(tmp_path, monkeypatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(
+        UserError, match="a/file: No space left on device; free some space, then run the same"
+    ):
         storage.write_bytes(path, b"two, which does not fit")
     assert storage.read_bytes(path) == b"one"
     assert os.listdir(path.parent) == ["file"]

@@ -3,29 +3,14 @@
 Exit codes: 0 done, 1 a bug, 2 the user's input, 3 a service that could not be reached, 130 interrupted.
 """
 
-import errno
 import importlib
 import sys
 
 import click
 
 from coldray import __version__
-from coldray.errors import UserError
+from coldray.errors import UserError, mendable
 
-_PLACE = "name another place, or give yourself the right to this one"
-_SPACE = "free some space, then run the same again"
-MENDABLE = {
-    errno.EACCES: _PLACE,
-    errno.EPERM: _PLACE,
-    errno.EROFS: _PLACE,
-    errno.ENOENT: "name one that is there",
-    errno.ENOTDIR: "name a folder",
-    errno.EEXIST: "name a folder",
-    errno.EISDIR: "name a file",
-    errno.ENOSPC: _SPACE,
-    errno.EDQUOT: _SPACE,
-}
-"""What to do about an error of the operating system that a person can cause; the others are bugs."""
 COMMANDS = ("data", "encode", "sweep", "doctor")
 
 
@@ -60,11 +45,11 @@ def main() -> None:
         click.echo(f"coldray: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in MENDABLE:
+        told = mendable(error)
+        if told is None:
             raise
-        place = f"{error.filename}: {error.strerror}" if error.filename else " ".join(str(error).split())
-        click.echo(f"coldray: {place}; {MENDABLE[error.errno]}", err=True)
-        sys.exit(UserError.exit_code)
+        click.echo(f"coldray: {told}", err=True)
+        sys.exit(told.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

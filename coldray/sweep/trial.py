@@ -76,10 +76,8 @@ class CellTrial(tune.Trainable):
             self.tracker.fail_run(self.run_id, str(error))
             return {"done": True, FAILURE: str(error)}
         except OSError as error:
-            try:
-                self.tracker.fail_run(self.run_id, str(error))
-            finally:  # where MLflow's disk is full as well, it is still this error that says so
-                raise error
+            self.tracker.fail_run(self.run_id, str(error))
+            raise
         if epoch:
             self.tracker.log_epochs(self.run_id, [{"epoch": epoch} | {name: report[name] for name in LOGGED}])
             return {"epoch": epoch} | report

@@ -52,7 +52,7 @@ def test_a_runs_folder_that_cannot_be_used_is_one_line(tiny_settings, tmp_path) 
     words = [sys.executable, "-c", "from coldray.cli.main import main; main()", "sweep", "run", str(file)]
     done = subprocess.run([*words, "--runs", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == f"coldray: {file}/sweeps: Not a directory; name a folder\n"
+    assert done.stderr == f"coldray: {file}/sweeps/tiny/settings.json: Not a directory; name a folder\n"
 
 
 @pytest.mark.ray

@@ -5,7 +5,6 @@ from mlflow import MlflowClient
 from ray import tune
 
 from coldray import storage
-from coldray.errors import ServiceError
 from coldray.sweep.config import Resources
 from coldray.sweep.grid import make_cells, sweep_record
 from coldray.sweep.tracking import Tracker
@@ -78,32 +77,22 @@ def test_what_trying_again_cannot_mend_is_a_result(context) -> None:
     assert run.info.status == "FAILED"
 
 
-def full(*_: object) -> None:
-    raise OSError(28, "No space left on device")
-
-
-def test_a_full_disk_is_said_and_the_cell_can_be_tried_again(context, monkeypatch) -> None:
+def test_a_full_disk_is_said_and_the_cell_can_be_run_again(context, monkeypatch) -> None:
     cells, shared = context
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
     trial = started(cells[0], shared)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left on device"):
-            trial.step()
+        result = trial.step()
+    assert result["done"]
+    assert result[FAILURE].startswith(shared.runs)
+    assert result[FAILURE].endswith("No space left on device; free some space, then run the same again")
     run = MlflowClient(shared.tracking_uri).get_run(trial.run_id)
-    assert run.info.status == "FAILED"
-    assert "No space left on device" in run.data.tags["coldray.error"]
-    assert finish(started(cells[0], shared))[-1]["done"]
+    assert (run.info.status, run.data.tags["coldray.error"]) == ("FAILED", result[FAILURE])
+    again = started(cells[0], shared)
+    assert finish(again)[-1]["done"]
+    assert again.run_id == trial.run_id
     assert MlflowClient(shared.tracking_uri).get_run(trial.run_id).info.status == "FINISHED"
-
-
-def test_a_disk_that_is_full_for_mlflow_too_is_still_what_is_said(context, monkeypatch) -> None:
-    cells, shared = context
-
-    def unreachable(*_: object) -> None:
-        raise ServiceError("the MLflow server does not answer")
-
-    trial = started(cells[0], shared)
-    monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr(trial.tracker, "fail_run", unreachable)
-    with pytest.raises(OSError, match="No space left on device"):
-        trial.step()

@@ -76,10 +76,10 @@ def spill(job: Job, number: int, unit: Unit) -> dict[str, Any]:
                 waiting, run = [], run + 1
         if read == 0:
             raise UserError(f"{unit[0]}: has no rows; fetch it again or leave it out")
+        if waiting:
+            _write_run(job, f"{number:06d}-{run:06d}", pa.concat_tables(waiting))
     except UserError as error:
         return {"error": str(error)}
-    if waiting:
-        _write_run(job, f"{number:06d}-{run:06d}", pa.concat_tables(waiting))
     return {"error": None, "read": read, "kept": kept, "faults": asdict(faults)}
 
 

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 from pyarrow import fs
+from ray.exceptions import RayTaskError
 
 from coldray import storage
 from coldray.data import buckets as work
@@ -219,7 +220,11 @@ def _each(function: Callable[..., Any], job: Job, *more: Any) -> Iterator[tuple[
     pending = {task.remote(shared[0], bucket, *shared[1:]): bucket for bucket in range(job.buckets)}
     while pending:
         (done,), _ = ray.wait(list(pending), num_returns=1)
-        yield pending.pop(done), ray.get(done)
+        try:
+            result = ray.get(done)
+        except RayTaskError as error:  # says where in the task it was raised, over many lines
+            raise (error.cause if isinstance(error.cause, UserError) else error) from None
+        yield pending.pop(done), result
 
 
 def _highest_draw(job: Job) -> str | None:

@@ -1,12 +1,14 @@
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from coldray.data import prepare as stage
 from coldray.data.prepare import Recipe, prepare
 from coldray.errors import UserError
 
@@ -169,3 +171,15 @@ def test_columns_of_items_are_renamed(tmp_path) -> None:
     assert pq.read_schema(tmp_path / "out" / "items.parquet").names == ["item_id", "name"]
     with pytest.raises(UserError, match="brand: no such column"):
         prepare(source, str(tmp_path / "out2"), Recipe(format="table", rename={"brand": "b"}), items)
+
+
+def test_what_a_task_says_of_the_users_making_is_one_line(tmp_path) -> None:
+    def full(job: str, bucket: int) -> None:
+        raise UserError(f"{job}: No space left on device; free some space, then run the same again")
+
+    with pytest.raises(UserError) as error:
+        list(stage._each(full, SimpleNamespace(buckets=2)))
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith("free some space, then run the same again")
+    with pytest.raises(ZeroDivisionError):
+        list(stage._each(lambda job, bucket: 1 / 0, SimpleNamespace(buckets=1)))

@@ -56,7 +56,7 @@ def fit_reducer(raw_warm: Float32, d: int) -> Reducer:
     used. Raises UserError if d is above r or above the number of warm items.
     """
     from sklearn.decomposition import PCA  # noqa: PLC0415 - a second, which no other use of the package needs
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - likewise
 
     size = raw_warm.shape[1]
     if size == d:

@@ -56,7 +56,7 @@ def find_model(name: str | None) -> SentenceModel:
 def load_model(name: str | None, revision: str | None, device: str | None) -> "SentenceTransformer":
     """Return the model that `find_model` found, loaded on `device` (None: the GPU where there is one)."""
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - seconds, and only workers need it
-    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
+    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - likewise
 
     disable_progress_bar()  # type: ignore[no-untyped-call]  # not typed in transformers
     if revision is not None and name is not None:
@@ -75,7 +75,7 @@ def load_model(name: str | None, revision: str | None, device: str | None) -> "S
 def _download(name: str, revision: str | None) -> Path:
     """Return the folder of a model of the hub, fetched if need be; the folder's name is the commit."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - not needed for local models
-    from huggingface_hub.errors import (  # noqa: PLC0415
+    from huggingface_hub.errors import (  # noqa: PLC0415 - likewise
         HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,

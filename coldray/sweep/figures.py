@@ -136,9 +136,8 @@ def _gates(rows: Sequence[Row]) -> Figure:
             panels.append(([row.label], pooled))
         else:
             same.append(f"K={row.k}")
-    figure = Figure(
-        figsize=(8.0, 2.8), layout="constrained"
-    )  # as wide as the others, so that letters are too
+    # As wide as the other figures, so that its letters are of their size on a page.
+    figure = Figure(figsize=(8.0, 2.8), layout="constrained")
     for i, (axes, (names, gates)) in enumerate(
         zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True)
     ):

@@ -139,7 +139,7 @@ def _create_database(home: Path) -> None:
         temporary = home / f"{DATABASE}.tmp"
         temporary.unlink(missing_ok=True)
         # MLflow's constructor, which makes the tables, has no types.
-        store = SqlAlchemyStore(_database_uri(home, temporary.name), ARTIFACT_ROOT)  # type: ignore[no-untyped-call]
+        store = SqlAlchemyStore(_database_uri(home, temporary.name), ARTIFACT_ROOT)  # type: ignore[no-untyped-call]  # MLflow's
         store.engine.dispose()
         temporary.replace(home / DATABASE)
 

@@ -75,9 +75,8 @@ class Workspace:
             device=self.device,
             state_file=storage.join(folder, "state.safetensors"),
         )
-        yield from enumerate(
-            trainer.backbone.epochs, start=1
-        )  # a killed trial's, which tracking may have missed
+        # Those of a killed trial come again: tracking may have missed them.
+        yield from enumerate(trainer.backbone.epochs, start=1)
         yield from trainer.epochs()
         trainer.backbone.save(folder)
         storage.delete(storage.join(folder, "state.safetensors"))

@@ -73,8 +73,14 @@ def _recbole(title: str, **settings: Any) -> Row:
     return Row("recbole", f"RecBole, {title}", {"steps": 40, "warm_up": 5} | settings)
 
 
-def _coldray(title: str, loss: str, num_negatives: int = 1) -> Row:
-    given = {"loss": loss, "num_negatives": num_negatives, "epochs": 100, "patience": 5}
+def _coldray(title: str, loss: str, num_negatives: int = 1, negatives: str = "uniform") -> Row:
+    given = {
+        "loss": loss,
+        "num_negatives": num_negatives,
+        "negatives": negatives,
+        "epochs": 100,
+        "patience": 5,
+    }
     return Row("coldray", f"coldray, {title}", given)
 
 
@@ -94,6 +100,9 @@ ROWS = {
     ),
     "coldray-32": _coldray("sampled softmax, 32 shared negatives", "sampled_softmax", 32),
     "coldray-512": _coldray("sampled softmax, 512 shared negatives", "sampled_softmax", 512),
+    "coldray-mixed": _coldray(
+        "sampled softmax, 512 shared negatives, mixed", "sampled_softmax", 512, "mixed"
+    ),
     "coldray-full": _coldray("full softmax", "full_softmax"),
 }
 

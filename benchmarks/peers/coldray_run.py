@@ -46,6 +46,7 @@ def training_settings(settings: dict[str, Any]) -> TrainingSettings:
         encoder=encoder,
         loss=settings["loss"],
         num_negatives=settings["num_negatives"],
+        negatives=settings["negatives"],
         learning_rate=settings["learning_rate"],
         batch_size=settings["batch_size"],
         max_epochs=settings["epochs"],

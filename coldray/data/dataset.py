@@ -51,6 +51,14 @@ class Sequences:
         """[n] number of items of each sequence."""
         return np.diff(self.offsets)
 
+    def take(self, ids: Int64) -> "Sequences":
+        """Return the sequences `ids` [m], in that order."""
+        lengths = self.lengths[ids]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        places = np.repeat(self.offsets[ids] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        targets = None if self.targets is None else self.targets[ids]
+        return Sequences(self.users.take(pa.array(ids)), offsets, self.items[places], targets)
+
     def to_table(self) -> pa.Table:
         """Return the sequences as a table: user_id, history and, where there are targets, target."""
         lists = pa.LargeListArray.from_arrays(self.offsets, self.items)

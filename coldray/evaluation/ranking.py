@@ -91,7 +91,7 @@ def evaluate(
     if not headline_only:
         shorter = without_cold(test, num_warm)
         changed = np.flatnonzero(shorter.lengths != test.lengths)
-        removed[changed] = _ranks(scorer, _take(shorter, changed), num_warm, None, seen=_take(test, changed))
+        removed[changed] = _ranks(scorer, shorter.take(changed), num_warm, None, seen=test.take(changed))
     else:
         removed[:] = kept[:, 1] = 0
     return Evaluation(
@@ -155,11 +155,3 @@ def without_cold(sequences: Sequences, num_warm: int) -> Sequences:
     warm = sequences.items <= num_warm
     kept = np.concatenate([[0], np.cumsum(warm)])[sequences.offsets]
     return Sequences(sequences.users, kept.astype(np.int64), sequences.items[warm], sequences.targets)
-
-
-def _take(sequences: Sequences, ids: npt.NDArray[np.int64]) -> Sequences:
-    lengths = sequences.lengths[ids]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    places = np.repeat(sequences.offsets[ids] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    targets = None if sequences.targets is None else sequences.targets[ids]
-    return Sequences(sequences.users.take(pa.array(ids)), offsets, sequences.items[places], targets)

@@ -1,4 +1,4 @@
-"""Next-item losses: softmax over all warm items, or over the target and uniformly drawn negatives.
+"""Next-item losses: softmax over all warm items, or an estimate of it from the target and drawn negatives.
 
 Both compute their gradients together with the loss: the logits are exponentiated in place and used at once, so that
 nothing of their size is kept for a backward pass, and no product is computed twice.
@@ -20,11 +20,17 @@ products run twice as fast as in the third."""
 class _SampledSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, targets: Tensor, positives: Tensor, negatives: Tensor, samples: Tensor
+        ctx: Any,
+        queries: Tensor,
+        targets: Tensor,
+        positives: Tensor,
+        negatives: Tensor,
+        samples: Tensor,
+        log_expected: Tensor,
     ) -> Tensor:
         n = len(queries)
         positive = (queries * positives).sum(dim=1, keepdim=True)
-        p = queries @ samples.T
+        p = torch.addmm(-log_expected, queries, samples.T)
         p.masked_fill_(targets[:, None] == negatives, float("-inf"))
         highest = torch.maximum(p.amax(dim=1, keepdim=True), positive)
         p.sub_(highest).exp_()
@@ -39,20 +45,27 @@ class _SampledSoftmax(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None, Tensor, None]:
         queries, positives, samples = ctx.saved_tensors
-        return queries * gradient, None, positives * gradient, None, samples * gradient
+        return queries * gradient, None, positives * gradient, None, samples * gradient, None
 
 
 def sampled_softmax(
-    queries: Tensor, targets: Tensor, positives: Tensor, negatives: Tensor, samples: Tensor
+    queries: Tensor,
+    targets: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    samples: Tensor,
+    log_expected: Tensor,
 ) -> Tensor:
     """Return the cross-entropy of each target against negatives that all positions share.
 
     queries [n, d]; targets [n] item indices with their vectors positives [n, d]; negatives [m] item indices with
-    their vectors samples [m, d]. A negative that is a position's own target is left out there.
+    their vectors samples [m, d]. A negative that is a position's own target is left out there. log_expected [m] is
+    the logarithm of how often each negative's item is expected among m draws: it is taken from the logit, so that the
+    sum of exponentials estimates that over all items without bias (importance sampling, Bengio and Senecal, 2008).
     """
-    loss: Tensor = _SampledSoftmax.apply(queries, targets, positives, negatives, samples)  # type: ignore[no-untyped-call]  # torch's apply
+    loss: Tensor = _SampledSoftmax.apply(queries, targets, positives, negatives, samples, log_expected)  # type: ignore[no-untyped-call]  # torch's apply
     return loss
 
 

@@ -15,8 +15,11 @@ class TrainingSettings(Settings):
     variant: Variant = "delta"
     encoder: SASRecSettings = SASRecSettings()
     loss: Literal["sampled_softmax", "full_softmax"] = "sampled_softmax"
-    num_negatives: int = Field(
-        512, ge=1, description="uniform negatives of the sampled softmax, shared by a batch"
+    num_negatives: int = Field(512, ge=1, description="negatives of the sampled softmax, shared by a batch")
+    negatives: Literal["uniform", "mixed"] = Field(
+        "uniform",
+        description="how they are drawn: uniformly from the warm items; mixed: half of them by popularity, which "
+        "gets to most of the quality in fewer epochs and ends a little below",
     )
     max_delta_norm: float | None = Field(
         0.5, gt=0, description="bound of each residual's L2 norm; null: none"
@@ -26,6 +29,11 @@ class TrainingSettings(Settings):
     max_epochs: int = Field(100, ge=1)
     patience: int = Field(
         5, ge=1, description="epochs without a better validation NDCG@10 before training stops"
+    )
+    validation_users: int | None = Field(
+        10_000,
+        ge=1,
+        description="users that epochs are validated on, drawn once, the same for all seeds; null: all",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from coldray.data.batches import DeviceSequences, Plan, plan_batches
-from coldray.data.dataset import Split
+from coldray.data.dataset import Sequences, Split
 from coldray.errors import UserError
 from coldray.evaluation import evaluate, summarise
 from coldray.models.losses import full_softmax, sampled_softmax
@@ -50,6 +50,13 @@ def _check(split: Split) -> None:
         )
     if not len(split.validation):
         raise UserError(f"split {split.name}: no validation user; choose another protocol or more data")
+
+
+def _drawn(users: Sequences, number: int | None) -> Sequences:
+    """Return `number` of the users, the same ones every time, or all if there are no more."""
+    if number is None or number >= len(users):
+        return users
+    return users.take(np.sort(np.random.default_rng(0).choice(len(users), number, replace=False)))
 
 
 @contextmanager
@@ -99,6 +106,8 @@ class Trainer:
         self.dtype = product_dtype(settings, self.device)
         self.sequences = DeviceSequences.of(split.train, self.device)
         self.trainable = np.flatnonzero(split.train.lengths > 1)
+        self.validation = _drawn(split.validation, settings.validation_users)
+        self.log_expected = self._log_expected()
         parameters = [*self.backbone.encoder.parameters(), *self.backbone.embedding.parameters()]
         self.optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
         self.state_file = state_file
@@ -137,7 +146,7 @@ class Trainer:
         trained = time.perf_counter()
         with torch.no_grad():
             scorer = SASRecScorer(self.backbone.encoder, self.backbone.embedding.table())
-        ranked = evaluate(scorer, self.split.validation, self.split.num_warm, headline_only=True)
+        ranked = evaluate(scorer, self.validation, self.split.num_warm, headline_only=True)
         metrics = summarise(ranked.rank_all_kept, ranked.cold)
         return {
             "train_loss": loss,
@@ -189,10 +198,26 @@ class Trainer:
         queries = hidden.flatten(0, 1)[real].float()
         if sampled:
             positives = sequence[:, 1:].flatten(0, 1)[real]
-            return sampled_softmax(queries, targets[real], positives, negatives, vectors[batch * width :])
+            samples, expected = vectors[batch * width :], self.log_expected[negatives]
+            return sampled_softmax(queries, targets[real], positives, negatives, samples, expected)
         warm = embedding.table()[1 : self.split.num_warm + 1]
         return full_softmax(queries, targets[real] - 1, warm, self.dtype)
 
     def _negatives(self) -> Tensor:
-        """Return uniform warm items [m]."""
-        return torch.randint(1, self.split.num_warm + 1, (self.settings.num_negatives,), device=self.device)
+        """Return warm items [m], the first `_by_popularity` of them items of interactions drawn uniformly."""
+        drawn = torch.randint(1, self.split.num_warm + 1, (self.settings.num_negatives,), device=self.device)
+        if self._by_popularity:
+            places = torch.randint(len(self.sequences.items), (self._by_popularity,), device=self.device)
+            drawn[: self._by_popularity] = self.sequences.items[places]
+        return drawn
+
+    @property
+    def _by_popularity(self) -> int:
+        return self.settings.num_negatives // 2 if self.settings.negatives == "mixed" else 0
+
+    def _log_expected(self) -> Tensor:
+        """Return [num_warm + 1] the logarithm of how often each item is expected among the negatives."""
+        counts = self.split.train_counts[: self.split.num_warm + 1]
+        uniform = (self.settings.num_negatives - self._by_popularity) / self.split.num_warm
+        expected = self._by_popularity * counts / counts.sum() + uniform
+        return torch.from_numpy(np.log(expected).astype(np.float32)).to(self.device)

@@ -50,10 +50,13 @@ def test_the_sampled_softmax_is_cross_entropy_over_target_and_other_negatives(da
     queries, items, targets = data
     negatives = torch.randint(0, 30, (10,), generator=torch.Generator().manual_seed(1))
     assert (targets[:, None] == negatives).any()
-    logits = (queries @ items[negatives].T).masked_fill(targets[:, None] == negatives, float("-inf"))
+    log_expected = torch.linspace(-3, 1, 10, dtype=torch.float64)
+    logits = (queries @ items[negatives].T - log_expected).masked_fill(
+        targets[:, None] == negatives, float("-inf")
+    )
     positive = (queries * items[targets]).sum(dim=1, keepdim=True)
     expected = F.cross_entropy(torch.cat([positive, logits], dim=1), torch.zeros(50, dtype=torch.long))
-    loss = sampled_softmax(queries, targets, items[targets], negatives, items[negatives])
+    loss = sampled_softmax(queries, targets, items[targets], negatives, items[negatives], log_expected)
     torch.testing.assert_close(loss, expected)
     for ours, theirs in zip(
         torch.autograd.grad(loss, [queries, items]),
@@ -66,5 +69,19 @@ def test_the_sampled_softmax_is_cross_entropy_over_target_and_other_negatives(da
 def test_a_target_whose_negatives_are_all_itself_has_no_loss(data) -> None:
     queries, items, _ = data
     targets, negatives = torch.tensor([4]), torch.tensor([4, 4])
-    loss = sampled_softmax(queries[:1], targets, items[targets], negatives, items[negatives])
+    loss = sampled_softmax(
+        queries[:1], targets, items[targets], negatives, items[negatives], torch.zeros(2, dtype=torch.float64)
+    )
     assert loss.item() == 0
+
+
+@pytest.mark.parametrize("popular", [0.0, 0.5])
+def test_the_sampled_softmax_estimates_the_full_one(popular) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, items = (torch.randn(n, 8, generator=generator) / 2 for n in (20, 200))
+    targets = torch.randint(0, 200, (20,), generator=generator)
+    shares = (1 - popular) / 200 + popular * torch.softmax(torch.randn(200, generator=generator), dim=0)
+    negatives = torch.multinomial(shares, 50_000, replacement=True, generator=generator)
+    log_expected = (50_000 * shares).log()[negatives]
+    loss = sampled_softmax(queries, targets, items[targets], negatives, items[negatives], log_expected)
+    torch.testing.assert_close(loss, full_softmax(queries, targets, items), atol=0.01, rtol=0)

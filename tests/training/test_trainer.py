@@ -70,6 +70,37 @@ def test_the_seed_decides_to_the_last_bit(tiny_split, tiny_content, settings) ->
     assert not same(first, other)
 
 
+def test_negatives_are_drawn_as_often_as_is_expected(tiny_split, tiny_content, settings) -> None:
+    for kind in ("uniform", "mixed"):
+        trainer = Trainer(tiny_split, settings(negatives=kind, num_negatives=200_000), 42, tiny_content)
+        times = torch.bincount(trainer._negatives(), minlength=tiny_split.num_warm + 1)
+        expected = trainer.log_expected.exp()
+        torch.testing.assert_close(times[1:].float(), expected[1:], rtol=0.1, atol=0)
+        assert times[0] == 0
+    assert expected[1:].max() > 1.2 * expected[1:].min()
+
+
+def test_mixed_negatives_learn_too(tiny_split, tiny_content, settings) -> None:
+    backbone = train(tiny_split, settings(negatives="mixed", max_epochs=8), 42, tiny_content)
+    assert backbone.epochs[-1]["train_loss"] < backbone.epochs[0]["train_loss"]
+
+
+def test_a_sample_of_users_validates_and_is_the_same_for_every_seed(
+    tiny_split, tiny_content, settings
+) -> None:
+    few = [
+        Trainer(tiny_split, settings(validation_users=30), seed, tiny_content).validation for seed in (42, 43)
+    ]
+    assert few[0].users.equals(few[1].users)
+    assert len(few[0]) == len(few[0].users.unique()) == 30
+    whole = tiny_split.validation
+    rows = [whole.users.to_pylist().index(user) for user in few[0].users.to_pylist()]
+    assert np.array_equal(few[0].targets, whole.targets[rows])
+    assert np.array_equal(few[0].lengths, whole.lengths[rows])
+    assert Trainer(tiny_split, settings(validation_users=None), 42, tiny_content).validation is whole
+    assert Trainer(tiny_split, settings(validation_users=200), 42, tiny_content).validation is whole
+
+
 @pytest.mark.parametrize("killed_after", [1, 3])
 def test_a_killed_training_goes_on_to_the_same_weights(
     tiny_split, tiny_content, settings, killed_after, tmp_path

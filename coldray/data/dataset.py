@@ -59,6 +59,12 @@ class Sequences:
         targets = None if self.targets is None else self.targets[ids]
         return Sequences(self.users.take(pa.array(ids)), offsets, self.items[places], targets)
 
+    def without_cold(self, num_warm: int) -> "Sequences":
+        """Return the sequences with the items above `num_warm` taken out; users and targets stay."""
+        warm = self.items <= num_warm
+        kept = np.concatenate([[0], np.cumsum(warm)])[self.offsets]
+        return Sequences(self.users, kept.astype(np.int64), self.items[warm], self.targets)
+
     def to_table(self) -> pa.Table:
         """Return the sequences as a table: user_id, history and, where there are targets, target."""
         lists = pa.LargeListArray.from_arrays(self.offsets, self.items)

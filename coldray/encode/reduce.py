@@ -1,13 +1,10 @@
 """From raw embeddings to item vectors: scaling and PCA learned on warm items, then length 1."""
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from coldray.data.dataset import Split
-from coldray.encode.embeddings import load_embeddings
 from coldray.errors import UserError
 
 Float32 = npt.NDArray[np.float32]
@@ -75,14 +72,12 @@ def fit_reducer(raw_warm: Float32, d: int) -> Reducer:
     return Reducer(scaler.mean_, projection)
 
 
-def item_vectors(dataset: str | os.PathLike[str], embedding_name: str, split: Split, d: int) -> Float32:
-    """Return the frozen item vectors e0 of a split, [num_items + 1, d] float32.
+def item_vectors(embedding: Float32, num_warm: int, d: int) -> Float32:
+    """Return the frozen item vectors e0 of an embedding [num_items + 1, e], [num_items + 1, d] float32.
 
-    Row i is the item of index i, row 0 (padding) is zero. Raises UserError if the embedding is not there,
-    lacks items, or cannot be reduced to d.
+    Row i is the item of index i, the warm ones first; row 0 (padding) is zero. The reduction is learned on the warm
+    items. Raises UserError if the embedding cannot be reduced to d.
     """
-    raw = load_embeddings(dataset, embedding_name, split.item_ids)
-    reducer = fit_reducer(raw[: split.num_warm], d)
-    vectors = np.zeros((split.num_items + 1, d), np.float32)
-    vectors[1:] = reducer.apply(raw)
+    vectors = np.zeros((len(embedding), d), np.float32)
+    vectors[1:] = fit_reducer(embedding[1 : num_warm + 1], d).apply(embedding[1:])
     return vectors

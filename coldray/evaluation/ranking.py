@@ -89,7 +89,7 @@ def evaluate(
     kept = _ranks(scorer, test, num_warm, progress)
     removed = kept.copy()
     if not headline_only:
-        shorter = without_cold(test, num_warm)
+        shorter = test.without_cold(num_warm)
         changed = np.flatnonzero(shorter.lengths != test.lengths)
         removed[changed] = _ranks(scorer, shorter.take(changed), num_warm, None, seen=test.take(changed))
     else:
@@ -148,10 +148,3 @@ def _rank_batch(scores: Tensor, targets: Tensor, seen: Tensor, num_warm: int) ->
     fresh = (scores.gather(1, targets[:, None]) != lowest).squeeze(1)
     # The target itself is among those counted, so the counts are ranks.
     return torch.stack([(warm + cold) * fresh, warm * (fresh & (targets <= num_warm))], dim=1)
-
-
-def without_cold(sequences: Sequences, num_warm: int) -> Sequences:
-    """Return the sequences with their cold items taken out; users and targets stay."""
-    warm = sequences.items <= num_warm
-    kept = np.concatenate([[0], np.cumsum(warm)])[sequences.offsets]
-    return Sequences(sequences.users, kept.astype(np.int64), sequences.items[warm], sequences.targets)

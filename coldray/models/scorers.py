@@ -9,10 +9,14 @@ from coldray.models.sasrec import SASRec
 class SASRecScorer:
     """Scores all items for a history: s(u, i) = h_u . e_i (gated residual transfer, eq. 2)."""
 
-    def __init__(self, encoder: SASRec, item_vectors: Tensor) -> None:
-        """Take the trained encoder and the vectors [num_items + 1, d] of all items, transferred ones included."""
+    def __init__(self, encoder: SASRec, item_vectors: Tensor, item_bias: Tensor | None = None) -> None:
+        """Take the trained encoder and the vectors [num_items + 1, d] of all items, transferred ones included.
+
+        item_bias [num_items + 1], if given, is added to the scores.
+        """
         self.encoder = encoder.eval()
         self.item_vectors = item_vectors
+        self.item_bias = item_bias
         self.num_items = len(item_vectors) - 1
         self.max_length = encoder.settings.max_length
         self.device = item_vectors.device
@@ -29,4 +33,7 @@ class SASRecScorer:
         """Return scores [B, num_items + 1] for queries [B, d], in memory that the next call uses again."""
         if len(self._scores) < len(users):
             self._scores = users.new_empty(len(users), self.num_items + 1)
-        return torch.mm(users, self.item_vectors.T, out=self._scores[: len(users)])
+        out = self._scores[: len(users)]
+        if self.item_bias is None:
+            return torch.mm(users, self.item_vectors.T, out=out)
+        return torch.addmm(self.item_bias, users, self.item_vectors.T, out=out)

@@ -44,6 +44,8 @@ class Row:
     values: Mapping[a.Protocol, Mapping[str, Statistic]]
     gates: tuple[a.Float, ...]
     """per seed, the gates of the cold items; empty without transfer"""
+    selections: tuple[a.SelectionSpec, ...] = ()
+    """per seed, how the transfer was chosen; empty where it was not"""
 
     @property
     def label(self) -> str:
@@ -158,6 +160,7 @@ def _row(group: Sequence[CellResult]) -> Row:
         run_ids=tuple(result.run_id for result in group),
         values=values,
         gates=tuple(result.gates.astype(np.float64) for result in group if result.gates is not None),
+        selections=tuple(result.selection for result in group if result.selection is not None),
     )
 
 

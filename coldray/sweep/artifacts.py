@@ -25,7 +25,10 @@ TASK = "task.json"
 EVALUATION = "cold-start-evaluation.csv.gz"
 RANKS = "ranks.parquet"
 TRANSFER = "transfer.parquet"
-SIZE_LIMITS = {SWEEP: 64 << 20, TASK: 1 << 20, EVALUATION: 1 << 20, RANKS: 1 << 30, TRANSFER: 1 << 30}
+SELECTION = "selection.json"
+SIZE_LIMITS = {SWEEP: 64 << 20, TASK: 1 << 20, EVALUATION: 1 << 20, RANKS: 1 << 30, TRANSFER: 1 << 30} | {
+    SELECTION: 16 << 20
+}
 """bytes that a file may have"""
 ROW_LIMIT = 50_000_000
 
@@ -95,6 +98,7 @@ class CellSpec(Settings):
     model: dict[str, Any]
     training: dict[str, Any] | None
     transfer: dict[str, Any] | None
+    selection: dict[str, Any] | None = None
 
     @property
     def label(self) -> str:
@@ -116,6 +120,38 @@ class SweepSpec(Settings):
     def seeds(self) -> tuple[int, ...]:
         """The seeds of the cells, ascending."""
         return tuple(sorted({cell.seed for cell in self.cells}))
+
+
+class TriedSpec(Settings):
+    """Transfer settings that were tried, null for none, and their mean NDCG@10 on the users of the search."""
+
+    transfer: dict[str, Any] | None
+    cold: float
+    warm: float
+
+
+class VerdictSpec(Settings):
+    """Transfer settings that were tested on other items and users: cold and warm NDCG@10 without and with them, cold
+    with residuals dealt out to the wrong items, and the p values."""
+
+    transfer: dict[str, Any]
+    before: tuple[float, float]
+    after: tuple[float, float]
+    shuffled: float
+    p: tuple[float, float, float]
+    passed: bool
+
+
+class SelectionSpec(Settings):
+    """selection.json: the transfer that was chosen, null for none, and what led to it."""
+
+    transfer: dict[str, Any] | None
+    reason: Annotated[str, Field(max_length=1000)]
+    tried: tuple[TriedSpec, ...]
+    verdicts: tuple[VerdictSpec, ...]
+    users: tuple[tuple[int, int], tuple[int, int]]
+    seconds: float
+    training_seconds: float
 
 
 class TaskSpec(CellSpec):

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from coldray.settings import Settings
 from coldray.training import TrainingSettings
-from coldray.transfer import TransferSettings
+from coldray.transfer import SelectionSettings, TransferSettings
 
 Method = Literal[
     "sasrec",
@@ -14,6 +14,7 @@ Method = Literal[
     "delta",
     "delta+knn",
     "delta+knn+gate",
+    "delta+selected",
     "history-average",
     "popularity",
     "item-knn",
@@ -24,10 +25,15 @@ TRAINED: dict[Method, Literal["sasrec", "content-init", "delta"]] = {
     "delta": "delta",
     "delta+knn": "delta",
     "delta+knn+gate": "delta",
+    "delta+selected": "delta",
 }
 """the variant that each trained method's backbone is"""
 TRANSFERRING: tuple[Method, ...] = ("delta+knn", "delta+knn+gate")
-NEEDS_EMBEDDING: tuple[Method, ...] = ("content-init", "delta", *TRANSFERRING, "history-average")
+"""methods that transfer with the settings of the file, at each K"""
+SELECTING: Method = "delta+selected"
+"""the method that transfers with settings that it chooses itself, on pseudo-cold items"""
+TO_COLD: tuple[Method, ...] = (*TRANSFERRING, SELECTING)
+NEEDS_EMBEDDING: tuple[Method, ...] = ("content-init", "delta", *TO_COLD, "history-average")
 
 
 class Resources(Settings):
@@ -58,6 +64,9 @@ class SweepSettings(Settings):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((42, 43, 44, 45, 46), min_length=1)
     training: TrainingSettings = TrainingSettings()
     transfer: TransferSettings = TransferSettings()
+    selection: SelectionSettings = Field(
+        SelectionSettings(), description="how delta+selected chooses its transfer"
+    )
     share_backbones: bool = Field(
         True, description="train once for all K; false trains each cell's own, to the same numbers"
     )

@@ -52,6 +52,9 @@ def draw(tables: Tables) -> dict[str, Figure]:
     with mpl.rc_context(_STYLE):
         if transfer and tables.counts["cold_users"]:
             figures["cold-by-k"] = _cold_by_k(tables, transfer)
+        selected = [row for row in tables.rows if row.selections and row.selections[0].tried]
+        if selected and tables.counts["cold_users"]:
+            figures["trade-off"] = _trade_off(tables, selected[0].selections[0])
         if any(row.gates for row in transfer):
             figures["gates"] = _gates([row for row in transfer if row.gates])
         if tables.gains:
@@ -124,6 +127,36 @@ def _flat_line(axes: Axes, row: Row, metric: str, baseline: bool) -> None:
     if baseline:
         std = float(np.nan_to_num(value.std))
         axes.axhspan(value.mean - std, value.mean + std, color=GRID, alpha=0.25, linewidth=0)
+
+
+def _trade_off(tables: Tables, selection: a.SelectionSpec) -> Figure:
+    """Return cold against warm NDCG@10: of the settings that were tried, and of the methods on the test users."""
+    figure = Figure(figsize=(8, 3.9), layout="constrained")
+    tried, test = figure.subplots(1, 2)
+    points = np.array([(item.warm, item.cold) for item in selection.tried])
+    tried.scatter(*points[1:].T, s=16, color=GRID, label="settings tried")
+    tried.scatter(*points[0], s=60, color=INK, marker="X", label="no transfer", zorder=3)
+    for item in selection.tried[1:]:
+        if item.transfer == selection.transfer:
+            tried.scatter(item.warm, item.cold, s=70, color=COLOURS[1], marker="*", label="chosen", zorder=4)
+            break
+    tried.set_title("Pseudo-cold items, the search")
+    rows = [row for row in tables.rows if row is tables.baseline or row.k is not None or row.selections]
+    for i, row in enumerate(rows):
+        warm, cold = row.headline["warm_NDCG@10"], row.headline["cold_NDCG@10"]
+        colour = INK if row is tables.baseline else COLOURS[i % len(COLOURS)]
+        marker = "X" if row is tables.baseline else "*" if row.selections else MARKERS[i % len(MARKERS)]
+        spread = {"xerr": np.nan_to_num(warm.std), "yerr": np.nan_to_num(cold.std)}
+        test.errorbar(
+            warm.mean, cold.mean, **spread, fmt=marker, color=colour, markersize=7, capsize=2, label=row.label
+        )
+    test.set_title("Test users, mean ± s.d. over seeds")
+    for axes in (tried, test):
+        axes.set_xlabel("warm NDCG@10")
+        axes.grid(axis="x")
+        axes.legend(fontsize=8)
+    tried.set_ylabel("cold NDCG@10")
+    return figure
 
 
 def _gates(rows: Sequence[Row]) -> Figure:

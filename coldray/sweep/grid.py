@@ -7,9 +7,17 @@ from coldray import storage
 from coldray.data.dataset import read_manifest, split_folder
 from coldray.errors import UserError
 from coldray.settings import digest
-from coldray.sweep.config import NEEDS_EMBEDDING, TRAINED, TRANSFERRING, Method, SweepSettings
+from coldray.sweep.config import (
+    NEEDS_EMBEDDING,
+    SELECTING,
+    TO_COLD,
+    TRAINED,
+    TRANSFERRING,
+    Method,
+    SweepSettings,
+)
 from coldray.training import TrainingSettings
-from coldray.transfer import TransferSettings
+from coldray.transfer import SelectionSettings, TransferSettings
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,8 @@ class Cell:
     """size of the item vectors; None where the method has none"""
     data: dict[str, Any]
     """the block `dataset` of sweep.json: where the data is, and its fingerprints"""
+    selection: SelectionSettings | None = None
+    """how the transfer is chosen, where it is"""
 
     @property
     def k(self) -> int | None:
@@ -37,6 +47,20 @@ class Cell:
             return None
         data = {key: self.data[key] for key in ("split", "fingerprint", "embedding_fingerprint")}
         return digest({"data": data, "training": self.training.model_dump(mode="json"), "seed": self.seed})
+
+    @property
+    def selection_id(self) -> str | None:
+        """Hash of all that a chosen transfer depends on: data, embedding, settings; the cell's seed has no part in it."""
+        if self.selection is None or self.training is None:
+            return None
+        data = {key: self.data[key] for key in ("split", "fingerprint", "embedding_fingerprint")}
+        settings = [self.training.model_dump(mode="json"), self.selection.model_dump(mode="json")]
+        return digest({"data": data, "training": settings[0], "selection": settings[1]})
+
+    @property
+    def shared_ids(self) -> tuple[str, ...]:
+        """What the cell needs that other cells may need as well: a backbone, a chosen transfer."""
+        return tuple(shared for shared in (self.backbone_id, self.selection_id) if shared is not None)
 
     @property
     def cell_id(self) -> str:
@@ -57,6 +81,7 @@ class Cell:
             else {"dim": self.dim},
             "training": training,
             "transfer": None if self.transfer is None else self.transfer.model_dump(mode="json"),
+            "selection": None if self.selection is None else self.selection.model_dump(mode="json"),
         }
 
     def entry(self) -> dict[str, Any]:
@@ -65,7 +90,10 @@ class Cell:
 
     def params(self) -> dict[str, Any]:
         """Return the cell's settings, flat, as MLflow's params."""
-        parts = [self.data, *(part for part in (self.training, self.transfer) if part is not None)]
+        parts = [
+            self.data,
+            *(part for part in (self.training, self.transfer, self.selection) if part is not None),
+        ]
         flat: dict[str, Any] = {}
         for part in parts:
             plain = part if isinstance(part, dict) else part.model_dump(mode="json")
@@ -83,13 +111,15 @@ def make_cells(settings: SweepSettings) -> list[Cell]:
     """
     data = describe_data(settings)
     cells = []
-    for method in sorted(settings.methods, key=lambda m: m in TRANSFERRING):
+    for method in sorted(settings.methods, key=lambda m: m in TO_COLD):
         variant = TRAINED.get(method)
         dim = settings.training.encoder.dim if method in (*TRAINED, "history-average") else None
+        selection = settings.selection if method == SELECTING else None
         training = None if variant is None else settings.training.model_copy(update={"variant": variant})
         for seed in settings.seeds:
             cells += [
-                Cell(method, seed, training, transfer, dim, data) for transfer in _transfers(settings, method)
+                Cell(method, seed, training, transfer, dim, data, selection)
+                for transfer in _transfers(settings, method)
             ]
     return cells
 
@@ -112,7 +142,7 @@ def describe_data(settings: SweepSettings) -> dict[str, Any]:
     Raises UserError if anything that it names is missing, or is nothing that the sweep's methods can use.
     """
     split = _read_split(settings)
-    transferring = [method for method in settings.methods if method in TRANSFERRING]
+    transferring = [method for method in settings.methods if method in TO_COLD]
     if transferring and not split["num_cold"]:
         raise UserError(
             f"{split_folder(settings.dataset, settings.split)}: has no cold item, so {transferring[0]} has nothing to "

@@ -30,10 +30,14 @@ from coldray.sweep.wording import TextTable
 
 ARTIFACT_FOLDER = "report"
 PAGE = "report.html"
-FILES = (PAGE, "results.md", "results.csv", "results.tex", "cold-by-k.png", "gates.png", "gains.png")
+FIGURES = ("cold-by-k.png", "trade-off.png", "gates.png", "gains.png")
+FILES = (PAGE, "results.md", "results.csv", "results.tex", *FIGURES)
 CAPTIONS = {
     "cold-by-k": "Cold NDCG@10 and Recall@10 against K: mean and standard deviation over seeds. The line and band "
     "are the baseline's.",
+    "trade-off": "Cold against warm NDCG@10. Left: the settings that the selection tried, on warm items that played cold "
+    "ones (the first seed). Right: the test users, mean and standard deviation over seeds. Up is better for cold items, "
+    "right for warm ones.",
     "gates": "Gates of the cold items: 0 keeps an item's own residual, 1 takes its neighbours'.",
     "gains": "NDCG@10 gained over the baseline by how often the target was in training; intervals are over users.",
 }
@@ -191,6 +195,7 @@ def _html(report: Report, svgs: dict[str, str]) -> str:
         baseline=tables.baseline.label if tables.baseline else "",
         results=wording.results_table(tables, a.HEADLINE, "results"),
         differences=wording.difference_table(tables),
+        selection=wording.selection_table(tables),
         gains=wording.gain_table(tables),
         others=others,
         figures=drawn,
@@ -208,6 +213,7 @@ def _markdown(report: Report) -> str:
     shown = [wording.results_table(tables, protocol, protocol.column) for protocol in a.PROTOCOLS]
     shown += [
         wording.difference_table(tables),
+        wording.selection_table(tables),
         wording.gain_table(tables),
         wording.left_out_table(report.left_out),
     ]

@@ -156,7 +156,9 @@ def _tune(cells: list[Cell], context: SweepContext, console: SweepConsole) -> di
     with console:
         tuner.fit()
     never = {
-        label(cell): "its backbone could not be trained" for cell in cells if search.state(cell) == "broken"
+        label(cell): "what it shares with other cells could not be trained"
+        for cell in cells
+        if search.state(cell) == "broken"
     }
     failed = never | console.failed
     if console.completed + len(failed) < len(cells):

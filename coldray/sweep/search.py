@@ -9,7 +9,7 @@ from coldray.sweep.trial import FAILURE
 
 
 class CellSearch(Searcher):
-    """Suggests cells to Ray Tune: a cell waits while another one trains the backbone that it needs."""
+    """Suggests cells to Ray Tune: a cell waits while another one makes the backbone or the choice that it needs."""
 
     def __init__(self, cells: list[Cell], share_backbones: bool) -> None:
         """Take the cells that are still to be run, in order."""
@@ -17,7 +17,8 @@ class CellSearch(Searcher):
         self.waiting = list(cells)
         self.share_backbones = share_backbones
         self.running: dict[str, Cell] = {}
-        self.backbones: dict[str, Literal["in training", "trained", "broken"]] = {}
+        self.shared: dict[str, Literal["in training", "trained", "broken"]] = {}
+        """how what cells share stands, by its id"""
 
     def suggest(self, trial_id: str) -> Any:
         """Return {"cell": the next cell} as a trial's config, or None while all wait, FINISHED when there are no more."""
@@ -29,22 +30,25 @@ class CellSearch(Searcher):
             return None
         self.waiting.remove(cell)
         self.running[trial_id] = cell
-        if self.share_backbones and cell.backbone_id is not None:
-            self.backbones.setdefault(cell.backbone_id, "in training")
+        if self.share_backbones:
+            for shared in cell.shared_ids:
+                self.shared.setdefault(shared, "in training")
         return {"cell": cell}
 
     def state(self, cell: Cell) -> str | None:
-        """Return how the training of a cell's backbone stands: in training, trained, broken, or None."""
-        return self.backbones.get(cell.backbone_id or "")
+        """Return how what a cell needs stands: broken, in training, trained, or None."""
+        states = {self.shared.get(shared) for shared in cell.shared_ids}
+        return next((state for state in ("broken", "in training", "trained") if state in states), None)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Let the cells go that waited for this one; if it failed to train, those can never run."""
         cell = self.running.pop(trial_id, None)
-        if cell is not None and cell.backbone_id is not None and self.state(cell) == "in training":
-            failed = error or FAILURE in (result or {})
-            self.backbones[cell.backbone_id] = "broken" if failed else "trained"
+        failed = error or FAILURE in (result or {})
+        for shared in () if cell is None else cell.shared_ids:
+            if self.shared.get(shared) == "in training":
+                self.shared[shared] = "broken" if failed else "trained"
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: what is left to be done is known from the results."""

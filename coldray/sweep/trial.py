@@ -78,6 +78,8 @@ class CellTrial(tune.Trainable):
         except OSError as error:
             self.tracker.fail_run(self.run_id, str(error))
             raise
+        if "probe" in report:
+            return {"epoch": epoch} | report
         if epoch:
             self.tracker.log_epochs(self.run_id, [{"epoch": epoch} | {name: report[name] for name in LOGGED}])
             return {"epoch": epoch} | report
@@ -93,7 +95,8 @@ class CellTrial(tune.Trainable):
             "run_id": run_id,
             "backbone_id": self.cell.backbone_id,
         }
-        names = [a.EVALUATION, a.RANKS] + ([a.TRANSFER] if self.cell.transfer is not None else [])
+        names = [a.EVALUATION, a.RANKS]
+        names += [n for n in (a.TRANSFER, a.SELECTION) if storage.exists(storage.join(folder, n))]
         with tempfile.TemporaryDirectory(prefix="coldray-cell-") as files:
             for name in names:
                 (Path(files) / name).write_bytes(storage.read_bytes(storage.join(folder, name)))

@@ -78,6 +78,8 @@ class CellResult:
     """[cold items]; None without transfer"""
     seconds: float
     """NaN where the run does not say"""
+    selection: a.SelectionSpec | None = None
+    """of a method that chooses its transfer"""
 
 
 class LeftOut(NamedTuple):
@@ -179,7 +181,7 @@ def _read_run(uri: str, folder: Path, run: Run) -> RunRecord:
     )
     if record.status != "FINISHED":
         return record
-    names = (a.TASK, a.EVALUATION, a.RANKS, a.TRANSFER)
+    names = (a.TASK, a.EVALUATION, a.RANKS, a.TRANSFER, a.SELECTION)
     return replace(record, problem=_fetch(uri, run, names, record.folder))
 
 
@@ -194,7 +196,7 @@ def _fetch(uri: str, run: Run, names: tuple[str, ...], folder: Path) -> str:
         listed = {item.path: item for item in repository.list_artifacts()}
         for name in names:
             item = listed.get(name)
-            if item is None and name == a.TRANSFER:
+            if item is None and name in (a.TRANSFER, a.SELECTION):
                 continue
             if item is None:
                 return f"{name} is missing"
@@ -224,14 +226,18 @@ def _check_run(
     for metric in a.METRICS:
         recorded = run.metrics.get(a.metric_key(metric), math.nan)
         _agree(f"the metric {a.metric_key(metric)}", recorded, a.EVALUATION, values[a.HEADLINE][metric])
-    gates = None
-    if cell.transfer is not None:
+    gates, selection = None, None
+    if cell.selection is not None:
+        if not (run.folder / a.SELECTION).exists():
+            raise InvalidRunError(f"{a.SELECTION} is missing")
+        selection = a.read_spec((run.folder / a.SELECTION).read_bytes(), a.SelectionSpec, a.SELECTION)
+    if cell.transfer is not None or (selection is not None and selection.transfer is not None):
         if not (run.folder / a.TRANSFER).exists():
             raise InvalidRunError(f"{a.TRANSFER} is missing")
         gates = a.read_gates(run.folder / a.TRANSFER)
     shared = known.setdefault(_digest(test), test)
     seconds = run.metrics.get("seconds", math.nan)
-    return CellResult(run.run_id, cell, values, ranks[a.HEADLINE.column], shared, gates, seconds)
+    return CellResult(run.run_id, cell, values, ranks[a.HEADLINE.column], shared, gates, seconds, selection)
 
 
 def _check_task(task: a.TaskSpec, run: RunRecord, cell: a.CellSpec, spec: a.SweepSpec) -> None:

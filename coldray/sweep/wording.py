@@ -10,6 +10,7 @@ import numpy as np
 from coldray.sweep import artifacts as a
 from coldray.sweep.aggregate import COMPARED, HEADLINE_METRIC, SIGNIFICANT, Difference, Row, Statistic, Tables
 from coldray.sweep.validate import CellResult, LeftOut
+from coldray.transfer import TransferSettings
 
 DASH = "–"
 
@@ -57,7 +58,9 @@ def headline(spec: a.SweepSpec, tables: Tables) -> str:
     if not tables.counts["cold_users"]:
         return f"No test user on {where} has a cold target: this sweep says nothing about cold items."
     found = [item for item in tables.differences if item.metric == HEADLINE_METRIC]
-    transfer = {row.label for row in tables.rows if row.k is not None}
+    # A method that chose its transfer without the test users speaks for transfer; else the best of all K does.
+    transfer = {row.label for row in tables.rows if row.selections}
+    transfer = transfer or {row.label for row in tables.rows if row.k is not None}
     candidates = [item for item in found if item.label in transfer] or found
     if not candidates:
         return f"Nothing was run on {where} beside the baseline {spec.baseline}."
@@ -172,6 +175,48 @@ def gain_table(tables: Tables) -> TextTable:
     return TextTable("gains", "Gain by popularity of the target", columns, tuple(rows))
 
 
+def selection_table(tables: Tables) -> TextTable:
+    """Return what each seed chose to transfer, and how that did on the items and users that it was tested on."""
+    rows = []
+    for row in tables.rows:
+        for seed, selection in zip(row.seeds, row.selections, strict=False):
+            verdict = next((item for item in selection.verdicts if item.passed), None)
+            rows.append(
+                (str(seed), chosen(selection.transfer), *_verdict(verdict), f"{selection.seconds:.1f}")
+            )
+    columns = ("seed", "transfer", "pseudo-cold NDCG@10", "p", "warm NDCG@10", "p", "seconds")
+    note = "Chosen on warm items that played cold ones and on validation users; no cold item and no test user took part."
+    return TextTable("selection", "Selected transfers", columns, tuple(rows), note)
+
+
+def _verdict(verdict: a.VerdictSpec | None) -> tuple[str, ...]:
+    """Return how the chosen transfer did, cold and warm: before and after, and the p value."""
+    if verdict is None:
+        return (DASH,) * 4
+    (cold, warm), (new_cold, new_warm) = verdict.before, verdict.after
+    changes = f"{cold:.5f} → {new_cold:.5f}", f"{warm:.5f} → {new_warm:.5f}"
+    return changes[0], p_value(verdict.p[0]), changes[1], p_value(verdict.p[1])
+
+
+def chosen(transfer: dict[str, Any] | None) -> str:
+    """Return the settings of a transfer that differ from the paper's, or that there is none."""
+    if transfer is None:
+        return "none"
+    plain = TransferSettings().model_dump(mode="json")
+    changed = {key: value for key, value in transfer.items() if key == "k" or value != plain.get(key)}
+    gate = changed.pop("gate", None)
+    said = [f"{key} {_short(value)}" for key, value in changed.items()]
+    if "gate" in transfer and transfer["gate"] is None:
+        said.append("no gate")
+    elif gate is not None:
+        said.append(f"{gate['kind']} tau {_short(gate['tau'])} beta {_short(gate['beta'])}")
+    return ", ".join(said)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
+
+
 def runs_table(results: Sequence[CellResult]) -> TextTable:
     """Return the runs that everything above was computed from."""
     rows = [
@@ -198,7 +243,7 @@ def settings_table(spec: a.SweepSpec) -> TextTable:
     """Return the data set and every setting, with the values that the cells have of it."""
     values: dict[str, list[str]] = {}
     for cell in spec.cells:
-        for group in ("model", "training", "transfer"):
+        for group in ("model", "training", "transfer", "selection"):
             for key, value in flat(getattr(cell, group) or {}, group).items():
                 values.setdefault(key, [])
                 if value not in values[key]:

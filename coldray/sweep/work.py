@@ -10,21 +10,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from coldray import storage
 from coldray.data.dataset import Split, load_split
-from coldray.encode.embeddings import embedding_manifest
+from coldray.data.pseudo_cold import pseudo_cold_split
+from coldray.encode.embeddings import embedding_manifest, load_embeddings
 from coldray.encode.reduce import item_vectors
 from coldray.errors import UserError
 from coldray.evaluation import Evaluation, Scorer, evaluate, settings_table
 from coldray.models.baselines import HistoryAverage, ItemKNN, Popularity
 from coldray.models.scorers import SASRecScorer
+from coldray.settings import digest
 from coldray.sweep import artifacts as a
 from coldray.sweep.grid import Cell
 from coldray.training import Backbone, TrainingSettings
 from coldray.training.trainer import Trainer
-from coldray.transfer import Neighbors, Transfer, nearest_warm
+from coldray.transfer import (
+    Neighbors,
+    Probe,
+    SelectionSettings,
+    Transfer,
+    TransferSettings,
+    nearest_warm,
+    select_transfer,
+)
 from coldray.transfer.residuals import propagate
 
 Report = dict[str, float]
@@ -57,35 +68,78 @@ class Workspace:
             return
         started = time.perf_counter()
         if cell.training is not None:
-            yield from self._train(cell, cell.training)
+            content = None if cell.training.variant == "sasrec" else self._content(cell)
+            folder = self._backbone_folder(cell)
+            reports = self._train(self._split(cell), cell.training, cell.seed, content, folder)
+            yield from enumerate(reports, start=1)
+        if cell.selection is not None and cell.training is not None:
+            yield from enumerate(self._select(cell, cell.training, cell.selection), start=1)
         scorer, transfer = self._scorer(cell)
         split = self._split(cell)
         evaluation = evaluate(scorer, split.test, split.num_warm)
         self._write(cell, split, evaluation, transfer, time.perf_counter() - started)
 
-    def _train(self, cell: Cell, settings: TrainingSettings) -> Iterator[tuple[int, Report]]:
-        folder = self._backbone_folder(cell)
+    def _train(
+        self,
+        split: Split,
+        settings: TrainingSettings,
+        seed: int,
+        content: npt.NDArray[np.float32] | None,
+        folder: str,
+    ) -> Iterator[Report]:
+        """Train the backbone of `folder` and yield the report of each epoch; nothing where it is there already."""
         if storage.exists(storage.join(folder, "backbone.json")):
             return
-        trainer = Trainer(
-            self._split(cell),
-            settings,
-            cell.seed,
-            None if settings.variant == "sasrec" else self._content(cell),
-            device=self.device,
-            state_file=storage.join(folder, "state.safetensors"),
-        )
-        # Those of a killed trial come again: tracking may have missed them.
-        yield from enumerate(trainer.backbone.epochs, start=1)
-        yield from trainer.epochs()
+        state = storage.join(folder, "state.safetensors")
+        trainer = Trainer(split, settings, seed, content, device=self.device, state_file=state)
+        yield from trainer.backbone.epochs  # those of a killed trial come again: tracking may have missed them
+        for _, report in trainer.epochs():
+            yield report
         trainer.backbone.save(folder)
-        storage.delete(storage.join(folder, "state.safetensors"))
+        storage.delete(state)
+
+    def _select(
+        self, cell: Cell, training: TrainingSettings, settings: SelectionSettings
+    ) -> Iterator[Report]:
+        """Choose the cell's transfer, and yield the reports of the probes that are trained for it.
+
+        A probe's split has neither cold items nor test users, and nothing else is looked at.
+        """
+        target = self._selection_file(cell)
+        if storage.exists(target):
+            return
+        seconds, probes = 0.0, []
+        for part in range(2):
+            split = pseudo_cold_split(self._split(cell), settings.pseudo_cold, part, settings.seed)
+            content, embedding = self._vectors(cell, split)
+            folder = self._folder("backbones", digest([cell.selection_id, part]), cell)
+            for report in self._train(split, training, settings.seed, content, folder):
+                seconds += report["train_seconds"] + report["validation_seconds"]
+                yield report | {"probe": part}
+            backbone = Backbone.load(folder, self.device)
+            residuals = backbone.residuals.cpu().numpy()
+            probes.append(Probe(backbone.encoder, content, embedding, residuals, split.num_warm, split.test))
+        started = time.perf_counter()
+        choice = select_transfer(probes[0], probes[1], settings)
+        took = {"seconds": time.perf_counter() - started, "training_seconds": seconds}
+        storage.write_json(target, choice.record() | took)
+
+    def _selection_file(self, cell: Cell) -> str:
+        return storage.join(self._folder("selections", str(cell.selection_id), cell), a.SELECTION)
+
+    def _chosen(self, cell: Cell) -> TransferSettings | None:
+        """Return the cell's transfer settings: given, or chosen; None: none."""
+        if cell.selection is None:
+            return cell.transfer
+        found = storage.read_json(self._selection_file(cell))["transfer"]
+        return None if found is None else TransferSettings.model_validate(found)
 
     def _backbone_folder(self, cell: Cell) -> str:
-        name = str(cell.backbone_id)
-        return storage.join(
-            self.runs, "backbones", name if self.share_backbones else f"{name}-{cell.cell_id}"
-        )
+        return self._folder("backbones", str(cell.backbone_id), cell)
+
+    def _folder(self, kind: str, name: str, cell: Cell) -> str:
+        """Return where what cells share is kept, or what this cell makes for itself."""
+        return storage.join(self.runs, kind, name if self.share_backbones else f"{name}-{cell.cell_id}")
 
     def _scorer(self, cell: Cell) -> tuple[Scorer, Transfer[npt.NDArray[Any]] | None]:
         """Return what the cell evaluates and, if it transfers, what was transferred."""
@@ -100,20 +154,26 @@ class Workspace:
         backbone = self._keep("backbone", folder, lambda: Backbone.load(folder, self.device))
         with torch.no_grad():
             table = backbone.embedding.table().clone()
-        if cell.transfer is None:
+        settings = self._chosen(cell)
+        if settings is None:
             return SASRecScorer(backbone.encoder, table), None
         content, first = self._content(cell), split.num_warm + 1
         residuals = backbone.residuals.cpu().numpy()
+        space = content if settings.space == "item_vectors" else self._embedding(cell)
         transfer = propagate(
-            content[first:],
-            content[1:first],
+            space[first:],
+            space[1:first],
             residuals[1:first],
-            cell.transfer,
+            settings,
             own_residuals=residuals[first:],
-            neighbors=self._neighbors(cell),
+            neighbors=self._neighbors(cell, settings),
         )
         table[first:] = torch.from_numpy(content[first:] + transfer.residuals).to(self.device)
-        return SASRecScorer(backbone.encoder, table), transfer
+        bias = None
+        if transfer.offset:
+            bias = table.new_zeros(len(table))
+            bias[first:] = transfer.offset
+        return SASRecScorer(backbone.encoder, table, bias), transfer
 
     def _split(self, cell: Cell) -> Split:
         def load() -> Split:
@@ -134,33 +194,53 @@ class Workspace:
             raise ValueError(f"{cell.method} has no item vectors")
         key = (data["fingerprint"], data["embedding_fingerprint"], dim)
 
+        vectors: npt.NDArray[np.float32] = self._keep(
+            "content", key, lambda: item_vectors(self._embedding(cell), split.num_warm, dim)
+        )
+        return vectors
+
+    def _embedding(self, cell: Cell) -> npt.NDArray[np.float32]:
+        """Return the embedding of all items as it was encoded, [num_items + 1, e], row 0 zero."""
+        data, split = cell.data, self._split(cell)
+
         def load() -> npt.NDArray[np.float32]:
             manifest = embedding_manifest(self.dataset, data["embedding"])
             if manifest["fingerprint"] != data["embedding_fingerprint"]:
                 raise UserError(
                     f"{data['path']}: the embedding has changed since the sweep began; run the sweep anew"
                 )
-            return item_vectors(self.dataset, data["embedding"], split, dim)
+            raw = load_embeddings(self.dataset, data["embedding"], split.item_ids)
+            return np.vstack([np.zeros((1, raw.shape[1]), np.float32), raw])
 
-        vectors: npt.NDArray[np.float32] = self._keep("content", key, load)
-        return vectors
+        key = (data["fingerprint"], data["embedding_fingerprint"])
+        embedding: npt.NDArray[np.float32] = self._keep("embedding", key, load)
+        return embedding
 
-    def _neighbors(self, cell: Cell) -> Neighbors:
+    def _vectors(self, cell: Cell, split: Split) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the item vectors and the embedding of a split within the cell's, row 0 zero."""
+        whole, known = self._embedding(cell), self._split(cell).item_ids
+        rows = pc.index_in(split.item_ids, value_set=known).to_numpy() + 1
+        embedding = whole[np.concatenate([[0], rows])]
+        if cell.dim is None:
+            raise ValueError(f"{cell.method} has no item vectors")
+        return item_vectors(embedding, split.num_warm, cell.dim), embedding
+
+    def _neighbors(self, cell: Cell, transfer: TransferSettings) -> Neighbors:
         """Return the warm neighbours of all cold items, found once for every K up to `WIDEST`."""
-        transfer, split, content = cell.transfer, self._split(cell), self._content(cell)
-        if transfer is None:
-            raise ValueError("only a cell that transfers has neighbours")
+        split = self._split(cell)
+        vectors = self._content(cell) if transfer.space == "item_vectors" else self._embedding(cell)
         k = min(max(transfer.k, WIDEST), split.num_warm)
         key = (
             cell.data["fingerprint"],
             cell.data["embedding_fingerprint"],
-            content.shape[1],
+            vectors.shape[1],
             k,
             transfer.index,
+            transfer.space,
         )
         first = split.num_warm + 1
         found: Neighbors = self._keep(
-            "neighbors", key, lambda: nearest_warm(content[first:], content[1:first], k, transfer.index)
+            "neighbors", key, lambda: nearest_warm(vectors[first:], vectors[1:first], k, transfer.index)
         )
         return found
 
@@ -191,6 +271,9 @@ class Workspace:
             gates = {"item_id": ids, "gate": transfer.gate.astype(np.float32), "max_similarity": nearest}
             storage.write_table(storage.join(folder, a.TRANSFER), pa.table(gates))
             metrics["mean_gate"] = float(transfer.gate.mean())
+        if cell.selection is not None:
+            chosen = storage.read_bytes(self._selection_file(cell))
+            storage.write_bytes(storage.join(folder, a.SELECTION), chosen)
         known = {key: value for key, value in metrics.items() if not np.isnan(value)}
         storage.write_json(storage.join(folder, DONE), {"metrics": known})
 

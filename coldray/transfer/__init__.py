@@ -6,14 +6,19 @@ Plain functions over NumPy or Torch arrays: no cluster, no files.
 from coldray.transfer.gate import Gate
 from coldray.transfer.neighbors import Index, Neighbors, nearest_warm
 from coldray.transfer.residuals import Transfer, TransferSettings, propagate, transfer_residuals
+from coldray.transfer.selection import Choice, Probe, SelectionSettings, select_transfer
 
 __all__ = [
+    "Choice",
     "Gate",
     "Index",
     "Neighbors",
+    "Probe",
+    "SelectionSettings",
     "Transfer",
     "TransferSettings",
     "nearest_warm",
     "propagate",
+    "select_transfer",
     "transfer_residuals",
 ]

@@ -1,7 +1,7 @@
 """Gated transfer of residuals from warm items to cold ones (paper, equations 3 to 11)."""
 
 from dataclasses import dataclass
-from typing import Any, Generic, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,19 @@ class TransferSettings(Settings):
         default=Gate(), description="how far the transferred residual is taken over; none: fully"
     )
     alpha: Finite = Field(default=1.0, description="scale of the transferred residual")
+    rescale: bool = Field(
+        default=False,
+        description="give the average of residuals, which is shorter than they are, their own mean length",
+    )
+    offset: Finite = Field(
+        default=0.0, description="added to the scores of cold items: below 0 they are recommended less"
+    )
     max_norm: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="bound of a result's L2 norm; none: unbounded"
+    )
+    space: Literal["item_vectors", "embedding"] = Field(
+        default="item_vectors",
+        description="in which a sweep looks for neighbours: the vectors e0, or the embedding that they were reduced from",
     )
     index: Index = Field(default=Index(), description="how neighbours are searched")
     batch_size: int = Field(
@@ -57,6 +68,8 @@ class Transfer(Generic[A]):
     """[n_cold, k] cosines of the neighbours; dtype as of `gate`"""
     weights: A
     """[n_cold, k] softmax weights of the neighbours, summing to 1; dtype as of `gate`"""
+    offset: float
+    """to be added to the scores of these items"""
 
 
 class TransferOptions(TypedDict, total=False):
@@ -66,6 +79,8 @@ class TransferOptions(TypedDict, total=False):
     temperature: float
     gate: Gate | None
     alpha: float
+    rescale: bool
+    offset: float
     max_norm: float | None
     index: Index
     batch_size: int
@@ -82,8 +97,8 @@ def transfer_residuals(
 ) -> Transfer[A]:
     """Return what `propagate` returns, its settings given as keywords.
 
-    They are k (10), temperature (0.07), gate (`Gate()`; None switches it off), alpha (1.0), max_norm (None),
-    index (exact) and batch_size (2048). Raises UserError as `propagate` does, and for a setting that is
+    They are k (10), temperature (0.07), gate (`Gate()`; None switches it off), alpha (1.0), rescale (False), offset
+    (0.0), max_norm (None), index (exact) and batch_size (2048). Raises UserError as `propagate` does, and for a setting that is
     unknown or out of its range.
     """
     try:
@@ -112,6 +127,9 @@ def propagate(
         g = clip(sigmoid(beta (m - tau)), g_min, g_max), 0 where max s < hard_min_sim,
         final = g * alpha * transferred + (1 - g) * own, each row then bounded to norm `max_norm`.
 
+    With `rescale` the transferred residual first gets the length sum of weights * |warm residuals|: what many have in
+    common is shorter than each of them, and a cold item with a short residual is out-scored by warm ones.
+
     `neighbors`, from `nearest_warm` with at least k, saves the search; their first k are used. Besides the
     arrays in and out no more than a batch of residuals is held. Raises UserError for NaN, no warm items,
     and shapes that do not match.
@@ -126,6 +144,7 @@ def propagate(
     final = np.empty((len(cold), residuals.shape[1]), residuals.dtype)
     gates = np.empty(len(cold), residuals.dtype)
     weights = np.empty(neighbors.ids.shape, residuals.dtype)
+    lengths = _norms(residuals)
     for start in range(0, len(cold), settings.batch_size):
         part = slice(start, start + settings.batch_size)
         near = neighbors.similarities[part].astype(np.float64)
@@ -133,6 +152,8 @@ def propagate(
         exact_gates = gate_values(near, exact_weights, settings.gate)
         gates[part], weights[part] = exact_gates, exact_weights
         mixed = _weighted_sums(neighbors.ids[part], weights[part], residuals)
+        if settings.rescale:
+            mixed = _with_lengths(mixed, (weights[part] * lengths[neighbors.ids[part]]).sum(axis=1))
         mixed *= (settings.alpha * exact_gates).astype(residuals.dtype)[:, None]
         if own is not None:
             mixed += (1.0 - exact_gates).astype(residuals.dtype)[:, None] * own[part]
@@ -143,6 +164,7 @@ def propagate(
         _like(np.ascontiguousarray(neighbors.ids), warm_residuals),
         _like(neighbors.similarities.astype(residuals.dtype, copy=False), warm_residuals),
         _like(weights, warm_residuals),
+        settings.offset,
     )
 
 
@@ -175,9 +197,23 @@ def _weighted_sums(ids: npt.NDArray[np.int32], weights: Matrix, residuals: Matri
     return sums
 
 
+def _norms(rows: Matrix) -> npt.NDArray[np.float64]:
+    """Return the L2 norm of each of `rows` [n, d]."""
+    norms: npt.NDArray[np.float64] = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
+    return norms
+
+
+def _with_lengths(rows: Matrix, lengths: Matrix) -> Matrix:
+    """Return `rows` [n, d] scaled to the L2 norms `lengths` [n]; rows of zeros stay so."""
+    norms = _norms(rows)
+    scale = np.divide(lengths, norms, out=np.zeros_like(norms), where=norms > 0)
+    scaled: Matrix = rows * scale.astype(rows.dtype)[:, None]
+    return scaled
+
+
 def _bounded(rows: Matrix, max_norm: float) -> Matrix:
     """Return `rows` [n, d] with longer ones scaled down to L2 norm `max_norm`."""
-    norms = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
+    norms = _norms(rows)
     scale = np.divide(max_norm, norms, out=np.ones_like(norms), where=norms > max_norm)
     bounded: Matrix = rows * scale.astype(rows.dtype)[:, None]
     return bounded

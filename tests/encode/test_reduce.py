@@ -1,14 +1,9 @@
 """Reduction: what it learns, from whom, and what it leaves alone."""
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pytest
 
-from coldray.data.dataset import Sequences, Split
-from coldray.encode import embeddings
 from coldray.encode.reduce import fit_reducer, item_vectors
 from coldray.errors import UserError
 
@@ -68,17 +63,9 @@ def test_impossible_sizes_say_what_to_do() -> None:
         fit_reducer(raw(40), 4).apply(raw(2, size=9))
 
 
-def test_item_vectors_follow_the_index_and_learn_on_warm_items_only(tmp_path: Path) -> None:
-    names = [f"i{n}" for n in range(50)]
-    vectors = raw(50)
-    folder = embeddings.embedding_folder(tmp_path, "e")
-    order = np.random.default_rng(0).permutation(50)  # the file is in another order than the split
-    ids = pa.array([names[n] for n in order])
-    embeddings.publish(folder, [embeddings.write_part(folder, "0", ids, vectors[order])], {})
-    nobody = Sequences(pa.array([], pa.string()), np.zeros(1, np.int64), np.zeros(0, np.int32))
-    counts = np.zeros(51, np.int64)
-    split = Split("s", "f", pa.array(names), 30, counts, nobody, nobody, nobody)
-    made = item_vectors(tmp_path, "e", split, 4)
+def test_item_vectors_learn_on_warm_items_only() -> None:
+    embedding = np.vstack([np.zeros((1, 10), np.float32), raw(50)])
+    made = item_vectors(embedding, 30, 4)
     assert made.shape == (51, 4)
     assert not made[0].any()
-    assert np.array_equal(made[1:], fit_reducer(vectors[:30], 4).apply(vectors))
+    assert np.array_equal(made[1:], fit_reducer(embedding[1:31], 4).apply(embedding[1:]))

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,34 @@ def tables():
         Gain(r.label, name, 5, Interval(0.1, 0.0, 0.2)) for r in rows[1:] for name in ("cold", "1–9")
     )
     return Tables(rows, rows[0], (), gains, {"users": 10, "cold_users": 5, "warm_users": 5})
+
+
+@pytest.fixture
+def selection():
+    tried = [{"transfer": None, "cold": 0.1, "warm": 0.3}]
+    tried += [{"transfer": {"k": k}, "cold": 0.1 + k / 100, "warm": 0.3 - k / 1000} for k in (1, 2)]
+    said = {
+        "transfer": {"k": 2},
+        "reason": "made up",
+        "tried": tried,
+        "verdicts": [],
+        "users": [[5, 5], [5, 5]],
+    }
+    return a.SelectionSpec.model_validate(said | {"seconds": 1.0, "training_seconds": 2.0})
+
+
+def test_a_chosen_transfer_is_drawn_as_a_trade_off(tables, selection):
+    chosen = replace(row("delta+selected", None, 0.3), selections=(selection,))
+    drawn = figures.draw(replace(tables, rows=(*tables.rows, chosen)))
+    assert list(drawn) == ["cold-by-k", "trade-off", "gates", "gains"]
+    tried, test = drawn["trade-off"].axes
+    assert [text.get_text() for text in tried.get_legend().get_texts()] == [
+        "settings tried",
+        "no transfer",
+        "chosen",
+    ]
+    assert "delta+selected" in [text.get_text() for text in test.get_legend().get_texts()]
+    assert imread(io.BytesIO(figures.png(drawn["trade-off"]))).shape[1] > 600
 
 
 def test_all_are_drawn(tables):

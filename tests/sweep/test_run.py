@@ -38,7 +38,9 @@ def test_what_fails_is_told_and_the_rest_goes_on(tiny_settings, ray_session, mlf
     outcome = run_sweep(settings, str(tmp_path), mlflow_uri, say=lambda _: None)
     assert outcome.finished == 5
     assert "delete it to start anew" in outcome.failed["delta seed=42"]
-    assert outcome.failed["delta+knn+gate K=3 seed=42"] == "its backbone could not be trained"
+    assert (
+        outcome.failed["delta+knn+gate K=3 seed=42"] == "what it shares with other cells could not be trained"
+    )
     state.unlink()
     assert run_sweep(settings, str(tmp_path), mlflow_uri, say=lambda _: None).finished == 8
 

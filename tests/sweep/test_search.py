@@ -42,3 +42,32 @@ def test_an_evaluation_that_failed_does_not(tiny_settings) -> None:
 def test_nothing_waits_where_backbones_are_not_shared(tiny_settings) -> None:
     search = CellSearch(make_cells(tiny_settings()), share_backbones=False)
     assert all("cell" in search.suggest(str(i)) for i in range(8))
+
+
+def test_cells_wait_for_the_choice_of_a_transfer_that_another_one_makes(tiny_settings) -> None:
+    search = CellSearch(make_cells(tiny_settings(methods=("delta", "delta+selected"))), share_backbones=True)
+    for name in "ab":
+        search.suggest(name)
+        search.on_trial_complete(name, {})
+    chooser = search.suggest("c")["cell"]
+    assert chooser.method == "delta+selected"
+    assert search.suggest("d") is None
+    search.on_trial_complete("c", {})
+    other = search.suggest("e")["cell"]
+    assert other.method == "delta+selected"
+    assert other.seed != chooser.seed
+    assert other.selection_id == chooser.selection_id
+
+
+def test_a_choice_that_failed_takes_the_cells_that_need_it_and_no_others(tiny_settings) -> None:
+    methods = ("delta", "delta+selected", "delta+knn+gate")
+    search = CellSearch(make_cells(tiny_settings(methods=methods, k=(3,))), share_backbones=True)
+    for name in "ab":
+        search.suggest(name)
+        search.on_trial_complete(name, {})
+    search.suggest("c")
+    search.on_trial_complete("c", error=True)
+    left = []
+    while (suggested := search.suggest(str(len(left)))) != Searcher.FINISHED:
+        left.append(suggested["cell"].method)
+    assert left == ["delta+knn+gate"] * 2

@@ -25,6 +25,15 @@ def test_p_values(value, text):
     assert wording.p_value(value) == text
 
 
+def test_a_chosen_transfer_is_told_by_what_differs_from_the_paper():
+    from coldray.transfer import TransferSettings
+
+    assert wording.chosen(None) == "none"
+    assert wording.chosen(TransferSettings().model_dump(mode="json")) == "k 10"
+    other = TransferSettings(k=3, gate=None, rescale=True, offset=-0.123456)
+    assert wording.chosen(other.model_dump(mode="json")) == "k 3, rescale true, offset -0.123, no gate"
+
+
 def test_nested_settings_are_named_by_dots():
     assert wording.flat({"gate": {"tau": 0.25}, "alpha": None}, "transfer") == {
         "transfer.gate.tau": "0.25",

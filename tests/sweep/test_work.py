@@ -194,3 +194,85 @@ def test_two_that_train_the_same_backbone_do_each_other_no_harm(tiny_settings, t
     assert results(both[0], cells) == results(alone, cells)
     (folder,) = (tmp_path / "both" / "backbones").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["backbone.json", "model.safetensors"]
+
+
+CHOOSING = {"trials": 6, "pseudo_cold": 0.2}
+
+
+def selection_of(runs):
+    (folder,) = (runs / "selections").iterdir()
+    return json.loads((folder / "selection.json").read_text())
+
+
+def test_a_transfer_is_chosen_once_for_all_seeds_and_applied(tiny_settings, tiny_split, tmp_path) -> None:
+    settings = tiny_settings(
+        methods=("delta", "delta+selected"), selection=CHOOSING, training={"max_epochs": 12}
+    )
+    workspace, cells, _ = run_all(settings, tmp_path)
+    chosen = selection_of(tmp_path)
+    assert len(chosen["tried"]) == 7
+    assert len(os.listdir(tmp_path / "backbones")) == 2 + 2
+    for cell in cells:
+        folder = workspace.result_folder(cell)
+        selected = cell.method == "delta+selected"
+        assert storage.exists(f"{folder}/selection.json") == selected
+        if selected:
+            assert storage.read_json(f"{folder}/selection.json") == chosen
+            assert storage.exists(f"{folder}/transfer.parquet") == (chosen["transfer"] is not None)
+    # Whichever was chosen, the other way is taken where it says so.
+    path = f"{workspace._folder('selections', cells[-1].selection_id, cells[-1])}/selection.json"
+    plain = Backbone.load(workspace._backbone_folder(cells[-1])).embedding.table().detach()
+    storage.write_json(path, chosen | {"transfer": None})
+    assert np.array_equal(workspace._scorer(cells[-1])[0].item_vectors, plain)
+    given = {"k": 3, "offset": -0.25, "space": "embedding"}
+    storage.write_json(path, chosen | {"transfer": given})
+    scorer, transfer = workspace._scorer(cells[-1])
+    first = tiny_split.num_warm + 1
+    assert transfer.neighbors.shape[1] == 3
+    assert np.array_equal(scorer.item_vectors[:first], plain[:first])
+    assert not np.array_equal(scorer.item_vectors[first:], plain[first:])
+    assert set(scorer.item_bias[:first].tolist()) == {0.0}
+    assert set(scorer.item_bias[first:].tolist()) == {-0.25}
+
+
+def test_neither_test_users_nor_cold_items_reach_the_choice(
+    tiny_settings, tiny_split, tiny_content, tmp_path
+) -> None:
+    """The same choice comes out when every test user and every cold item's vector is another."""
+    from dataclasses import replace
+
+    from coldray.data.dataset import Sequences, save_split
+
+    dataset = str(shutil.copytree(tiny_settings().dataset, tmp_path / "data"))
+    random = np.random.default_rng(0)
+    test = tiny_split.test
+    scrambled = Sequences(
+        test.users, test.offsets, random.permutation(test.items), random.permutation(test.targets)
+    )
+    save_split(replace(tiny_split, test=scrambled), f"{dataset}/splits/tiny", {"protocol": "made by hand"})
+    content = tiny_content[1:].copy()
+    content[tiny_split.num_warm :] = random.normal(size=content[tiny_split.num_warm :].shape)
+    home = embedding_folder(dataset, "given")
+    publish(home, [write_part(home, "2" * 16, tiny_split.item_ids, content)], {"source": "others"})
+    changes = {"methods": ("delta", "delta+selected"), "selection": CHOOSING, "seeds": (42,)}
+    run_all(tiny_settings(**changes), tmp_path / "as-it-is")
+    run_all(tiny_settings(dataset=dataset, **changes), tmp_path / "changed")
+    first, second = selection_of(tmp_path / "as-it-is"), selection_of(tmp_path / "changed")
+    times = ("seconds", "training_seconds")
+    assert {k: v for k, v in first.items() if k not in times} == {
+        k: v for k, v in second.items() if k not in times
+    }
+
+
+def test_a_choice_that_was_interrupted_goes_on_to_the_same_numbers(tiny_settings, tmp_path) -> None:
+    settings = tiny_settings(methods=("delta", "delta+selected"), selection=CHOOSING, seeds=(42,))
+    whole, cells, _ = run_all(settings, tmp_path / "whole")
+    workspace = Workspace(settings.dataset, str(tmp_path / "killed"))
+    list(workspace.run(cells[0]))
+    epochs = workspace.run(cells[1])
+    for _ in range(5):  # into the second probe
+        next(epochs)
+    epochs.close()
+    list(Workspace(settings.dataset, str(tmp_path / "killed")).run(cells[1]))
+    assert results(workspace, cells) == results(whole, cells)
+    assert selection_of(tmp_path / "killed")["tried"] == selection_of(tmp_path / "whole")["tried"]

@@ -35,6 +35,7 @@ def reference(
 ) -> tuple[list[list[float]], list[float]]:
     """The method written out item by item in plain Python, sharing nothing with the code under test."""
     finals, gates = [], []
+    size = residuals.shape[1]
     for c, item in enumerate(cold.astype(float)):
         cosines = [
             float(np.dot(item, other) / (math.hypot(*item) * math.hypot(*other)))
@@ -54,8 +55,16 @@ def reference(
             if cosines[near[0]] < chosen.gate.hard_min_sim:
                 g = 0.0
         final = []
-        for j in range(residuals.shape[1]):
-            sent = sum(w * float(residuals[n, j]) for w, n in zip(weights, near, strict=True))
+        stretch = 1.0
+        if chosen.rescale:
+            mean = [
+                sum(w * float(x) for w, x in zip(weights, residuals[near, j], strict=True))
+                for j in range(size)
+            ]
+            stretch = sum(w * math.hypot(*residuals[n]) for w, n in zip(weights, near, strict=True))
+            stretch /= math.hypot(*mean)
+        for j in range(size):
+            sent = sum(w * float(residuals[n, j]) for w, n in zip(weights, near, strict=True)) * stretch
             final.append(g * chosen.alpha * sent + (1 - g) * (float(own[c, j]) if own is not None else 0.0))
         norm = math.hypot(*final)
         if chosen.max_norm is not None and norm > chosen.max_norm:
@@ -79,10 +88,12 @@ GATES = [
 @pytest.mark.parametrize("with_own", [False, True])
 def test_equals_the_reference(gate: Gate | None, with_own: bool) -> None:
     cold, warm, residuals, own = arrays(0, num_cold=12, num_warm=120)
-    for k, alpha, max_norm, temperature in itertools.product(
-        (1, 10, 120), (1.0, 0.5), (None, 0.2), (0.07, 0.5)
+    for k, alpha, max_norm, temperature, rescale in itertools.product(
+        (1, 10, 120), (1.0, 0.5), (None, 0.2), (0.07, 0.5), (False, True)
     ):
-        chosen = TransferSettings(k=k, alpha=alpha, max_norm=max_norm, temperature=temperature, gate=gate)
+        chosen = TransferSettings(
+            k=k, alpha=alpha, max_norm=max_norm, temperature=temperature, gate=gate, rescale=rescale
+        )
         given_own = own if with_own else None
         finals, gates = reference(cold, warm, residuals, given_own, chosen)
         made = propagate(cold, warm, residuals, chosen, own_residuals=given_own)
@@ -243,7 +254,8 @@ def test_bad_input_is_named() -> None:
 
 
 def test_keywords_are_the_settings() -> None:
-    assert TransferOptions.__annotations__.keys() == TransferSettings.model_fields.keys()
+    # `space` says which arrays a sweep gives, and here they are given.
+    assert TransferOptions.__annotations__.keys() == TransferSettings.model_fields.keys() - {"space"}
 
 
 def test_settings_read_from_yaml_like_data() -> None:

@@ -90,10 +90,7 @@ class Cell:
 
     def params(self) -> dict[str, Any]:
         """Return the cell's settings, flat, as MLflow's params."""
-        parts = [
-            self.data,
-            *(part for part in (self.training, self.transfer, self.selection) if part is not None),
-        ]
+        parts = [self.data, *(part for part in (self.training, self.transfer) if part is not None)]
         flat: dict[str, Any] = {}
         for part in parts:
             plain = part if isinstance(part, dict) else part.model_dump(mode="json")
@@ -101,7 +98,9 @@ class Cell:
                 inner = value if isinstance(value, dict) else {key: value}
                 flat |= {name: entry for name, entry in inner.items() if entry is not None}
         renamed = {"path": "dataset", "fingerprint": "dataset_fingerprint", "kind": "gate"}
-        return {renamed.get(key, key): value for key, value in flat.items() if key != "k"}
+        named = {renamed.get(key, key): value for key, value in flat.items() if key != "k"}
+        selection = {} if self.selection is None else self.selection.model_dump(mode="json")
+        return named | {f"selection_{key}": value for key, value in selection.items()}
 
 
 def make_cells(settings: SweepSettings) -> list[Cell]:

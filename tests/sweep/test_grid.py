@@ -39,6 +39,16 @@ def test_methods_differ_in_variant_and_gate(tiny_settings) -> None:
     assert cells["delta+knn"].transfer.max_norm == 0.5
 
 
+def test_params_say_how_a_transfer_is_chosen_and_not_another_seed(tiny_settings) -> None:
+    cells = make_cells(tiny_settings(methods=("delta", "delta+selected"), selection={"trials": 7}))
+    params = cells[-1].params()
+    assert params["selection_trials"] == 7
+    assert params["selection_seed"] == 42
+    assert not {"seed", "k", "method"} & params.keys()
+    assert cells[-1].selection_id == cells[-2].selection_id
+    assert cells[-1].seed != cells[-2].seed
+
+
 def test_the_record_is_what_the_tracker_reads(tiny_settings) -> None:
     settings = tiny_settings()
     cells = make_cells(settings)

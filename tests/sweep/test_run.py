@@ -27,6 +27,27 @@ def test_a_sweep_runs_reports_and_is_not_run_twice(tiny_settings, ray_session, m
     assert again.run_id == outcome.run_id
 
 
+def test_a_sweep_that_chooses_its_transfer_is_counted_and_told(
+    tiny_settings, ray_session, mlflow_uri, tmp_path
+) -> None:
+    selection = {"trials": 5, "pseudo_cold": 0.2}
+    settings = tiny_settings(
+        name="chosen", methods=("delta", "delta+knn+gate", "delta+selected"), k=(3,), selection=selection
+    )
+    outcome = run_sweep(settings, str(tmp_path), mlflow_uri, say=lambda _: None)
+    assert (outcome.finished, outcome.failed) == (6, {})
+    with read_sweep(mlflow_uri, outcome.run_id) as record:
+        results, left_out = validate(record)
+    assert (len(results), left_out) == (6, [])
+    chosen = [result.selection for result in results if result.selection is not None]
+    assert len(chosen) == 2
+    assert chosen[0] == chosen[1]
+    folder = tmp_path / "reports" / outcome.report.record.spec.sweep_id
+    assert "Selected transfers" in (folder / "report.html").read_text()
+    assert (folder / "trade-off.png").exists()
+    assert "delta+selected" in outcome.report.headline
+
+
 def test_what_fails_is_told_and_the_rest_goes_on(tiny_settings, ray_session, mlflow_uri, tmp_path) -> None:
     from coldray import storage
     from coldray.sweep.grid import make_cells

@@ -180,7 +180,7 @@ def selection_table(tables: Tables) -> TextTable:
     rows = []
     for row in tables.rows:
         for seed, selection in zip(row.seeds, row.selections, strict=False):
-            verdict = next((item for item in selection.verdicts if item.passed), None)
+            verdict = next((item for item in selection.verdicts if item.transfer == selection.transfer), None)
             rows.append(
                 (str(seed), chosen(selection.transfer), *_verdict(verdict), f"{selection.seconds:.1f}")
             )

@@ -112,7 +112,13 @@ class Workspace:
         for part in range(2):
             split = pseudo_cold_split(self._split(cell), settings.pseudo_cold, part, settings.seed)
             content, embedding = self._vectors(cell, split)
-            folder = self._folder("backbones", digest([cell.selection_id, part]), cell)
+            folder = self._folder(
+                "backbones",
+                digest(
+                    [split.fingerprint, cell.data["embedding_fingerprint"], training.model_dump(mode="json")]
+                ),
+                cell,
+            )
             for report in self._train(split, training, settings.seed, content, folder):
                 seconds += report["train_seconds"] + report["validation_seconds"]
                 yield report | {"probe": part}

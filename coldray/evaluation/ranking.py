@@ -3,7 +3,7 @@
 Candidates are all items or the warm ones; cold items in histories are kept or removed. The headline is all, kept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -114,27 +114,72 @@ def _ranks(
     seen: Sequences | None = None,
 ) -> Ranks:
     """Return ranks [n, 2]: among all items, among warm items. `seen` is what is removed, by default the history."""
-    device = scorer.device
-    histories = DeviceSequences.of(test, device)
-    seen_items = histories if seen is None else DeviceSequences.of(seen, device)
-    targets = torch.from_numpy(np.asarray(test.targets, dtype=np.int64)).to(device)
-    ranks = torch.zeros(len(test), 2, dtype=torch.int32, device=device)
-    scale = 1 if device.type == "cpu" else 16
-    rows = max(1, scale * scale * SCORE_BYTES // (4 * (scorer.num_items + 1)))
-    widest_seen = int(seen_items.lengths.max(initial=1))
+    ranks = torch.zeros(len(test), 2, dtype=torch.int32, device=scorer.device)
     done = 0
-    for ids, width, _ in plan_batches(histories.lengths, scale * BATCH, scorer.max_length).on(device):
-        users = scorer.encode(*histories.padded(ids, width))
-        seen_width = width if seen is None and width < scorer.max_length else widest_seen
-        seen_here = seen_items.padded(ids, seen_width)[0]
-        for part in torch.split(torch.arange(len(ids), device=device), rows):
-            scores = scorer.scores(users[part])
-            ranks[ids[part]] = _rank_batch(scores, targets[ids[part]], seen_here[part], num_warm)
+    for ids, scores, targets, seen_here in _scored(scorer, test, seen):
+        ranks[ids] = _rank_batch(scores, targets, seen_here, num_warm)
         done += len(ids)
         if progress is not None:
             progress(done)
     ranked: Ranks = ranks.cpu().numpy()
     return ranked
+
+
+def _scored(
+    scorer: Scorer, test: Sequences, seen: Sequences | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Yield of some users at a time: places in `test` [B], scores [B, N + 1], targets [B], seen items [B, S]."""
+    device = scorer.device
+    histories = DeviceSequences.of(test, device)
+    seen_items = histories if seen is None else DeviceSequences.of(seen, device)
+    targets = torch.from_numpy(np.asarray(test.targets, dtype=np.int64)).to(device)
+    scale = 1 if device.type == "cpu" else 16
+    rows = max(1, scale * scale * SCORE_BYTES // (4 * (scorer.num_items + 1)))
+    widest_seen = int(seen_items.lengths.max(initial=1))
+    for ids, width, _ in plan_batches(histories.lengths, scale * BATCH, scorer.max_length).on(device):
+        users = scorer.encode(*histories.padded(ids, width))
+        seen_width = width if seen is None and width < scorer.max_length else widest_seen
+        seen_here = seen_items.padded(ids, seen_width)[0]
+        for part in torch.split(torch.arange(len(ids), device=device), rows):
+            yield ids[part], scorer.scores(users[part]), targets[ids[part]], seen_here[part]
+
+
+@dataclass(frozen=True)
+class TopScores:
+    """What it takes to rank targets in the first ten under any offset of the cold items' scores."""
+
+    target: npt.NDArray[np.float32]
+    """[n] score of the target; -inf for one that the user has seen"""
+    cold: npt.NDArray[np.bool_]
+    """[n] whether the target is cold"""
+    best_warm: npt.NDArray[np.float32]
+    """[n, k] the highest scores of warm items that the user has not seen, at least the rank that is asked for and one"""
+    best_cold: npt.NDArray[np.float32]
+    """[n, k] likewise of cold items"""
+
+    def ranks(self, offset: float) -> Ranks:
+        """Return [n] the targets' ranks with `offset` added to all cold items' scores, those beyond k - 1 as k or more."""
+        bar = self.target[:, None]
+        to_warm = np.where(self.cold, offset, 0.0)[:, None].astype(np.float32)
+        to_cold = np.where(self.cold, 0.0, -offset)[:, None].astype(np.float32)
+        better = (self.best_warm >= bar + to_warm).sum(axis=1) + (self.best_cold >= bar + to_cold).sum(axis=1)
+        ranks: Ranks = (better * np.isfinite(self.target)).astype(np.int32)
+        return ranks
+
+
+@torch.inference_mode()
+def top_scores(scorer: Scorer, test: Sequences, num_warm: int, k: int = 11) -> TopScores:
+    """Return the scores that decide which targets are in the first k - 1 ranks, for sequences with targets."""
+    found = torch.full((len(test), 2 * k + 1), float("-inf"), device=scorer.device)
+    for ids, scores, targets, seen in _scored(scorer, test):
+        scores.scatter_(1, seen, float("-inf"))[:, 0] = float("-inf")
+        found[ids, 0] = scores.gather(1, targets[:, None])[:, 0]
+        for first, part in ((1, scores[:, 1 : num_warm + 1]), (k + 1, scores[:, num_warm + 1 :])):
+            width = min(k, part.shape[1])
+            found[ids, first : first + width] = part.topk(width, dim=1).values
+    table = found.cpu().numpy()
+    cold = np.asarray(test.targets) > num_warm
+    return TopScores(table[:, 0], cold, table[:, 1 : k + 1], table[:, k + 1 :])
 
 
 def _rank_batch(scores: Tensor, targets: Tensor, seen: Tensor, num_warm: int) -> Tensor:

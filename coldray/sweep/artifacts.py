@@ -123,11 +123,12 @@ class SweepSpec(Settings):
 
 
 class TriedSpec(Settings):
-    """Transfer settings that were tried, null for none, and their mean NDCG@10 on the users of the search."""
+    """Transfer settings that were tried, null for none: mean NDCG@10 at each offset on the users of the search."""
 
     transfer: dict[str, Any] | None
-    cold: float
-    warm: float
+    offsets: tuple[float, ...]
+    cold: tuple[float, ...]
+    warm: tuple[float, ...]
 
 
 class VerdictSpec(Settings):

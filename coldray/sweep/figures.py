@@ -133,14 +133,24 @@ def _trade_off(tables: Tables, selection: a.SelectionSpec) -> Figure:
     """Return cold against warm NDCG@10: of the settings that were tried, and of the methods on the test users."""
     figure = Figure(figsize=(8, 3.9), layout="constrained")
     tried, test = figure.subplots(1, 2)
-    points = np.array([(item.warm, item.cold) for item in selection.tried])
-    tried.scatter(*points[1:].T, s=16, color=GRID, label="settings tried")
-    tried.scatter(*points[0], s=60, color=INK, marker="X", label="no transfer", zorder=3)
-    for item in selection.tried[1:]:
-        if item.transfer == selection.transfer:
-            tried.scatter(item.warm, item.cold, s=70, color=COLOURS[1], marker="*", label="chosen", zorder=4)
-            break
-    tried.set_title("Pseudo-cold items, the search")
+    for item in selection.tried[2:]:
+        tried.plot(item.warm, item.cold, color=GRID, linewidth=0.5, alpha=0.5)
+    nothing = selection.tried[0]
+    plain = nothing.offsets.index(0.0)
+    tried.plot(nothing.warm, nothing.cold, color=INK, linewidth=1.6, label="no transfer, offset alone")
+    tried.scatter(
+        nothing.warm[plain], nothing.cold[plain], s=60, color=INK, marker="X", label="no transfer", zorder=3
+    )
+    for item in selection.tried[1:2]:
+        tried.plot(item.warm, item.cold, color=COLOURS[0], linewidth=1.6, label="the paper's, K=10")
+    _chosen_curve(tried, selection)
+    level = nothing.warm[plain]
+    tried.set_xlim(0.9 * level, 1.05 * level)
+    near = [
+        c for item in selection.tried for c, w in zip(item.cold, item.warm, strict=True) if w > 0.97 * level
+    ]
+    tried.set_ylim(0, 1.1 * max(near))
+    tried.set_title("Pseudo-cold items, all offsets")
     rows = [row for row in tables.rows if row is tables.baseline or row.k is not None or row.selections]
     for i, row in enumerate(rows):
         warm, cold = row.headline["warm_NDCG@10"], row.headline["cold_NDCG@10"]
@@ -157,6 +167,27 @@ def _trade_off(tables: Tables, selection: a.SelectionSpec) -> Figure:
         axes.legend(fontsize=8)
     tried.set_ylabel("cold NDCG@10")
     return figure
+
+
+def _chosen_curve(axes: Axes, selection: a.SelectionSpec) -> None:
+    """Draw the transfer that was chosen, if one was: its curve and, with a star, the offset that was taken."""
+    for item in selection.tried[1:]:
+        if selection.transfer is None or item.transfer is None:
+            continue
+        offset = selection.transfer["offset"]
+        if item.transfer | {"offset": offset} == selection.transfer and offset in item.offsets:
+            axes.plot(item.warm, item.cold, color=COLOURS[1], linewidth=1.8, label="the chosen one's")
+            place = item.offsets.index(offset)
+            axes.scatter(
+                item.warm[place],
+                item.cold[place],
+                s=90,
+                color=COLOURS[1],
+                marker="*",
+                label="chosen",
+                zorder=4,
+            )
+            break
 
 
 def _gates(rows: Sequence[Row]) -> Figure:

@@ -35,8 +35,9 @@ FILES = (PAGE, "results.md", "results.csv", "results.tex", *FIGURES)
 CAPTIONS = {
     "cold-by-k": "Cold NDCG@10 and Recall@10 against K: mean and standard deviation over seeds. The line and band "
     "are the baseline's.",
-    "trade-off": "Cold against warm NDCG@10. Left: the settings that the selection tried, on warm items that played cold "
-    "ones (the first seed). Right: the test users, mean and standard deviation over seeds. Up is better for cold items, "
+    "trade-off": "Cold against warm NDCG@10. Left: what the selection tried, on warm items that played cold ones, each a "
+    "curve over the offset of cold items' scores. Right: the test users, mean and standard deviation over seeds. "
+    "Up is better for cold items, "
     "right for warm ones.",
     "gates": "Gates of the cold items: 0 keeps an item's own residual, 1 takes its neighbours'.",
     "gains": "NDCG@10 gained over the baseline by how often the target was in training; intervals are over users.",

@@ -12,6 +12,7 @@ such items belong, so that they are found without any transfer, which true cold 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ import optuna
 import torch
 from pydantic import Field
 
+from coldray.data.batches import DeviceSequences
 from coldray.data.dataset import Sequences
 from coldray.evaluation import evaluate, ndcg
+from coldray.evaluation.ranking import top_scores
 from coldray.evaluation.significance import paired_test
 from coldray.models.sasrec import SASRec
 from coldray.models.scorers import SASRecScorer
@@ -37,7 +40,9 @@ WIDEST = 100
 """largest K that is tried"""
 MARGINS = (-0.5, 0.0, 0.5, 1.0, 2.0)
 """the candidates are the best for cold items whose warm NDCG@10 rises by at least these times `max_warm_loss`"""
-PAPER: dict[str, Any] = {"k": 10, "temperature": 0.07, "alpha": 1.0, "rescale": False, "offset": 0.0}
+OFFSETS = np.linspace(-2, 2, 41)
+"""offsets of the cold items' scores that are tried, in standard deviations of a user's scores"""
+PAPER: dict[str, Any] = {"k": 10, "temperature": 0.07, "alpha": 1.0, "rescale": False}
 PAPER |= {"gate": "maxsim_sigmoid", "tau": 0.25, "beta": 20.0, "space": "item_vectors"}
 """the settings of gated residual transfer, which are tried first"""
 
@@ -85,11 +90,21 @@ class Probe:
 
 @dataclass(frozen=True)
 class Tried:
-    """A transfer, None for no transfer, and its mean NDCG@10 by target on the first probe."""
+    """A transfer, None for no transfer, on the first probe, with one offset of the cold items' scores after another."""
 
     transfer: TransferSettings | None
-    cold: float
-    warm: float
+    """its own offset is not counted"""
+    offsets: tuple[float, ...]
+    cold: tuple[float, ...]
+    """mean NDCG@10 of users with a pseudo-cold target, at each offset"""
+    warm: tuple[float, ...]
+    """likewise with a warm target"""
+
+    def best(self, least: float) -> tuple[float, float]:
+        """Return the highest cold NDCG@10 where the warm one is `least` or more, and its offset; -inf if nowhere."""
+        values = np.where(np.array(self.warm) >= least, self.cold, -np.inf)
+        place = int(values.argmax())
+        return float(values[place]), self.offsets[place]
 
 
 @dataclass(frozen=True)
@@ -215,49 +230,75 @@ class Judge:
             vectors[first:], vectors[1:first], probe.residuals[1:first], settings, neighbors=near
         )
 
+    def curve(self, settings: TransferSettings | None) -> Tried:
+        """Return the mean NDCG@10 with what `settings` give the pseudo-cold items, at every offset of their scores."""
+        scorer = self._scorer(settings)
+        top = top_scores(scorer, self.users, self.probe.num_warm)
+        offsets = [float(offset) for offset in np.round(OFFSETS * self.unit, 6)]
+        values = [ndcg(top.ranks(offset)) for offset in offsets]
+        cold, warm = (
+            tuple(float(value[kind].mean()) for value in values) for kind in (self.is_cold, ~self.is_cold)
+        )
+        return Tried(settings, tuple(offsets), cold, warm)
+
+    @cached_property
+    def unit(self) -> float:
+        """Standard deviation of the scores that a user's items have, without transfer, on average over users."""
+        scorer = self._scorer(None)
+        histories = DeviceSequences.of(self.users.take(np.arange(min(256, len(self.users)))), scorer.device)
+        every = torch.arange(len(histories), device=scorer.device)
+        with torch.inference_mode():
+            scores = scorer.scores(scorer.encode(*histories.padded(every, scorer.max_length)))
+            return float(scores[:, 1:].std(dim=1).mean())
+
     def ndcg(self, settings: TransferSettings | None, *, shuffled: bool = False) -> tuple[Float64, Float64]:
         """Return NDCG@10 of the users with a pseudo-cold target [n] and of those with a warm one [m].
 
         `settings` say what the pseudo-cold items are given; None: nothing. `shuffled`: each is given another one's.
         """
-        first = self.probe.num_warm + 1
-        vectors, offset = self.probe.content[first:], 0.0
-        if settings is not None:
-            made = self.transfer(settings)
-            order = np.random.default_rng(0).permutation(len(vectors)) if shuffled else slice(None)
-            vectors, offset = vectors + made.residuals[order], made.offset
-        self._table[first:] = torch.from_numpy(vectors).to(self._table)
-        self._bias[first:] = offset
-        scorer = SASRecScorer(self.probe.encoder, self._table, self._bias if offset else None)
+        offset = 0.0 if settings is None else settings.offset
+        scorer = self._scorer(settings, offset, shuffled)
         ranks = evaluate(scorer, self.users, self.probe.num_warm, headline_only=True).rank_all_kept
         return ndcg(ranks[self.is_cold]), ndcg(ranks[~self.is_cold])
 
+    def _scorer(
+        self, settings: TransferSettings | None, offset: float = 0.0, shuffled: bool = False
+    ) -> SASRecScorer:
+        first = self.probe.num_warm + 1
+        vectors = self.probe.content[first:]
+        if settings is not None:
+            order = np.random.default_rng(0).permutation(len(vectors)) if shuffled else slice(None)
+            vectors = vectors + self.transfer(settings).residuals[order]
+        self._table[first:] = torch.from_numpy(vectors).to(self._table)
+        self._bias[first:] = offset
+        return SASRecScorer(self.probe.encoder, self._table, self._bias if offset else None)
+
 
 def _search(judge: Judge, settings: SelectionSettings, progress: Callable[[int], None] | None) -> list[Tried]:
-    """Return no transfer and every setting tried, by a tree-structured Parzen estimator that starts at the paper's."""
+    """Return no transfer and every setting tried, by a tree-structured Parzen estimator that starts at the paper's.
+
+    A setting is worth the cold NDCG@10 that it has at the offset that keeps the warm one: so settings are compared where
+    they cost the same.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=settings.seed, n_startup_trials=max(1, settings.trials // 3))
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.enqueue_trial(PAPER)
-    tried = [_measure(judge, None)]
+    tried = [judge.curve(None)]
+    least = _warm(tried[0], MARGINS[0], settings)
     for number in range(settings.trials):
         trial = study.ask()
-        tried.append(_measure(judge, _suggest(trial, min(WIDEST, judge.probe.num_warm))))
-        study.tell(trial, _value(tried[-1], tried[0], settings))
+        tried.append(judge.curve(_suggest(trial, min(WIDEST, judge.probe.num_warm))))
+        study.tell(trial, max(0.0, tried[-1].best(least)[0]))
         if progress is not None:
             progress(number + 1)
     return tried
 
 
-def _measure(judge: Judge, transfer: TransferSettings | None) -> Tried:
-    cold, warm = judge.ndcg(transfer)
-    return Tried(transfer, float(cold.mean()), float(warm.mean()))
-
-
-def _value(tried: Tried, nothing: Tried, settings: SelectionSettings) -> float:
-    """Return what the search maximises: cold NDCG@10; where too much of the warm one is lost, how much, below 0."""
-    least = nothing.warm * (1 + MARGINS[0] * settings.max_warm_loss)
-    return tried.cold if tried.warm >= least else tried.warm - least
+def _warm(nothing: Tried, margin: float, settings: SelectionSettings) -> float:
+    """Return the warm NDCG@10 without transfer, raised by `margin` times the loss allowed."""
+    plain = nothing.warm[nothing.offsets.index(0.0)]
+    return plain * (1 + margin * settings.max_warm_loss)
 
 
 def _suggest(trial: optuna.Trial, k_max: int) -> TransferSettings:
@@ -273,7 +314,6 @@ def _suggest(trial: optuna.Trial, k_max: int) -> TransferSettings:
         gate=gate,
         alpha=trial.suggest_float("alpha", 0.25, 2.0),
         rescale=trial.suggest_categorical("rescale", [False, True]),
-        offset=trial.suggest_float("offset", -2.0, 2.0),
         space=trial.suggest_categorical("space", ["item_vectors", "embedding"]),
     )
 
@@ -283,15 +323,15 @@ def _candidates(tried: Sequence[Tried], settings: SelectionSettings) -> list[Tra
 
     The best of many is partly luck, in warm as in cold: where the first of them loses too much, a safer one may hold.
     """
-    nothing = tried[0]
+    nothing = tried[0].cold[tried[0].offsets.index(0.0)]
     chosen: list[TransferSettings] = []
     for margin in MARGINS:
-        safe = [
-            item for item in tried[1:] if item.warm >= nothing.warm * (1 + margin * settings.max_warm_loss)
-        ]
-        best = max(safe, key=lambda item: item.cold, default=nothing)
-        if best.cold > nothing.cold and best.transfer is not None and best.transfer not in chosen:
-            chosen.append(best.transfer)
+        least = _warm(tried[0], margin, settings)
+        best = max(tried[1:], key=lambda item: item.best(least)[0])
+        cold, offset = best.best(least)
+        if cold > nothing and best.transfer is not None:
+            candidate = best.transfer.model_copy(update={"offset": offset})
+            chosen += [candidate] if candidate not in chosen else []
     return chosen
 
 

@@ -35,15 +35,13 @@ def tables():
 
 @pytest.fixture
 def selection():
-    tried = [{"transfer": None, "cold": 0.1, "warm": 0.3}]
-    tried += [{"transfer": {"k": k}, "cold": 0.1 + k / 100, "warm": 0.3 - k / 1000} for k in (1, 2)]
-    said = {
-        "transfer": {"k": 2},
-        "reason": "made up",
-        "tried": tried,
-        "verdicts": [],
-        "users": [[5, 5], [5, 5]],
-    }
+    made = [None, {"k": 10, "offset": 0.0}, {"k": 2, "offset": 0.0}]
+    tried = [
+        {"transfer": m, "offsets": [-1, 0, 1], "cold": [0.05, 0.1 + i / 50, 0.2], "warm": [0.31, 0.3, 0.28]}
+        for i, m in enumerate(made)
+    ]
+    said = {"transfer": {"k": 2, "offset": 1.0}, "reason": "made up", "tried": tried, "verdicts": []}
+    said["users"] = [[5, 5], [5, 5]]
     return a.SelectionSpec.model_validate(said | {"seconds": 1.0, "training_seconds": 2.0})
 
 
@@ -53,8 +51,10 @@ def test_a_chosen_transfer_is_drawn_as_a_trade_off(tables, selection):
     assert list(drawn) == ["cold-by-k", "trade-off", "gates", "gains"]
     tried, test = drawn["trade-off"].axes
     assert [text.get_text() for text in tried.get_legend().get_texts()] == [
-        "settings tried",
+        "no transfer, offset alone",
         "no transfer",
+        "the paper's, K=10",
+        "the chosen one's",
         "chosen",
     ]
     assert "delta+selected" in [text.get_text() for text in test.get_legend().get_texts()]

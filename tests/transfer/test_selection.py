@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 
 from coldray.data.dataset import Sequences
 from coldray.models.sasrec import SASRec, SASRecSettings
 from coldray.transfer import Probe, SelectionSettings, TransferSettings, select_transfer
-from coldray.transfer.selection import Judge, Tried, _candidates, _value
+from coldray.transfer.selection import Judge, Tried, _candidates
 
 DIM, GROUPS, SIZE, USERS = 16, 20, 12, 1500
 WARM = GROUPS * SIZE * 5 // 6
@@ -136,19 +137,37 @@ def test_neighbours_are_looked_for_in_the_space_that_is_asked_for() -> None:
     assert share["item_vectors"] < 0.3
 
 
-def test_warm_metric_lost_counts_below_everything_else() -> None:
-    nothing, good = Tried(None, 0.1, 0.5), Tried(TransferSettings(), 0.01, 0.501)
-    bad, worse = (Tried(TransferSettings(), 0.9, warm) for warm in (0.49, 0.4))
-    values = [_value(item, nothing, QUICK) for item in (good, bad, worse)]
-    assert values[0] > 0 > values[1] > values[2]
+def test_a_curve_has_what_ranking_gives_at_each_offset() -> None:
+    judge = Judge(made_up(True, 0), 300, seed=0)
+    for settings in (None, TransferSettings(k=3, rescale=True)):
+        curve = judge.curve(settings)
+        for place in (0, 15, 20, 27, 40):
+            offset = curve.offsets[place]
+            biased = (settings or TransferSettings(alpha=0.0)).model_copy(update={"offset": offset})
+            cold, warm = judge.ndcg(biased)
+            assert curve.cold[place] == pytest.approx(cold.mean(), abs=1e-6)
+            assert curve.warm[place] == pytest.approx(warm.mean(), abs=1e-6)
+
+
+def curve(k, cold, warm):
+    return Tried(None if k is None else TransferSettings(k=k), (-1.0, 0.0, 1.0), cold, warm)
+
+
+def test_settings_are_compared_where_they_cost_the_same() -> None:
+    item = curve(3, (0.1, 0.2, 0.9), (0.51, 0.5, 0.4))
+    assert item.best(0.5) == (0.2, 0.0)
+    assert item.best(0.505) == (0.1, -1.0)
+    assert item.best(0.6)[0] == -np.inf
 
 
 def test_candidates_are_the_best_for_cold_items_at_several_margins() -> None:
-    made = [TransferSettings(k=k) for k in range(1, 7)]
-    values = [(0.9, 0.4), (0.5, 0.5), (0.4, 0.502), (0.3, 0.506), (0.05, 0.6), (0.45, 0.5001)]
-    tried = [Tried(None, 0.1, 0.5), *(Tried(m, *v) for m, v in zip(made, values, strict=True))]
-    assert [settings.k for settings in _candidates(tried, QUICK)] == [2, 3, 4]
-    assert _candidates(tried[:2], QUICK) == []
+    tried = [
+        curve(None, (0.0, 0.1, 0.2), (0.51, 0.5, 0.4)),
+        curve(1, (0.2, 0.4, 0.9), (0.52, 0.499, 0.4)),
+        curve(2, (0.1, 0.3, 0.8), (0.52, 0.501, 0.4)),
+    ]
+    assert [(made.k, made.offset) for made in _candidates(tried, QUICK)] == [(1, 0.0), (2, 0.0), (1, -1.0)]
+    assert _candidates([tried[0], curve(1, (0.0, 0.05, 0.1), (0.5, 0.5, 0.5))], QUICK) == []
 
 
 def test_without_users_of_both_kinds_nothing_is_transferred() -> None:

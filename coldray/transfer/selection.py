@@ -38,10 +38,11 @@ Float64 = npt.NDArray[np.float64]
 
 WIDEST = 100
 """largest K that is tried"""
-MARGINS = (-0.5, 0.0, 0.5, 1.0, 2.0)
+MARGINS = (-0.5, 0.0, 1.0, 2.0, 4.0, 6.0)
 """the candidates are the best for cold items whose warm NDCG@10 rises by at least these times `max_warm_loss`"""
-OFFSETS = np.linspace(-2, 2, 41)
-"""offsets of the cold items' scores that are tried, in standard deviations of a user's scores"""
+OFFSETS = np.linspace(-0.25, 0.25, 21)
+"""offsets of the cold items' scores that are tried, in standard deviations of a user's scores; larger ones fit the model
+that they were found on and not the next one, which was trained on other data"""
 PAPER: dict[str, Any] = {"k": 10, "temperature": 0.07, "alpha": 1.0, "rescale": False}
 PAPER |= {"gate": "maxsim_sigmoid", "tau": 0.25, "beta": 20.0, "space": "item_vectors"}
 """the settings of gated residual transfer, which are tried first"""

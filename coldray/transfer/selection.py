@@ -6,8 +6,8 @@ second, for other items and other users: cold NDCG@10 significantly higher than 
 residuals dealt out to the wrong items (what an offset or longer vectors alone would do is no transfer); warm NDCG@10 not
 significantly lower and by no more than a stated share. If nothing does, nothing is transferred.
 
-Withholding the residuals of items that were trained would cost no training, and misleads: the encoder remembers where
-such items belong, so that they are found without any transfer, which true cold items are not (docs/transfer.md).
+Withholding the residuals of items that were trained would cost no training, but the encoder remembers where such items
+belong and finds them without any transfer, better than true cold items (docs/transfer.md).
 """
 
 from collections.abc import Callable, Sequence

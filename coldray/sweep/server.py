@@ -30,6 +30,7 @@ _ENVIRONMENT = (
     "MLFLOW_DISABLE_TELEMETRY=true",
     "DO_NOT_TRACK=true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false",  # no scheduler processes: the server only keeps records
+    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=64",  # more connections than the server has threads: none waits for one
     "PYTHONSAFEPATH=1",  # a file of the user's that is named like a module is not imported in its place
 )
 

@@ -124,3 +124,22 @@ def test_a_server_that_went_away_is_a_service_error(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(ServiceError, match=r"http://127\.0\.0\.1:9"):
         Tracker("http://127.0.0.1:9", "gone")
+
+
+def test_many_trials_write_at_once(mlflow_uri, make_sweep, tmp_path):
+    sweep = make_sweep("crowd", seeds=range(8), ks=(1, 10, 100))
+    parent = Tracker(mlflow_uri, "crowd").start_sweep(sweep.sweep)
+
+    def write(numbered):
+        number, cell = numbered
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        return sweep.log_cell(Tracker(mlflow_uri, "crowd"), parent, cell, folder)
+
+    cells = sweep.sweep["cells"]
+    with ThreadPoolExecutor(len(cells)) as pool:
+        written = list(pool.map(write, enumerate(cells)))
+    assert len(written) > 30
+    assert Tracker(mlflow_uri, "crowd").finished_cells(parent) == {
+        cell["cell_id"]: run_id for cell, run_id in zip(cells, written, strict=True)
+    }

@@ -22,7 +22,7 @@ from coldray.encode.reduce import item_vectors
 from coldray.models.sasrec import SASRecSettings
 from coldray.training import Backbone, TrainingSettings, train
 from coldray.transfer import Gate, Probe, TransferSettings
-from coldray.transfer.selection import Judge
+from coldray.transfer.judge import Judge
 
 ENCODER = SASRecSettings(dim=64, dropout=0.2, max_length=50)
 TRANSFERS = {
@@ -54,19 +54,20 @@ def judges(args: argparse.Namespace) -> dict[str, Judge]:
     split = load_split(args.dataset, args.split)
     backbone, content, embedding = trained(args, split)
     residuals = backbone.residuals.numpy()
-    test = Probe(backbone.encoder, content, embedding, residuals, split.num_warm, split.test)
+    test = Probe(
+        backbone.encoder, content, embedding, residuals, split.num_warm, split.validation, split.test
+    )
     found = {"test": Judge(test, args.users, 0)}
     for part in range(args.parts):
         inner = pseudo_cold_split(split, 0.1, part)
         rows = np.concatenate([[0], pc.index_in(inner.item_ids, value_set=split.item_ids).to_numpy() + 1])
         withheld = residuals[rows].copy()
         withheld[inner.num_warm + 1 :] = 0
-        probe = Probe(backbone.encoder, content[rows], embedding[rows], withheld, inner.num_warm, inner.test)
+        users = (inner.num_warm, inner.validation, inner.test)
+        probe = Probe(backbone.encoder, content[rows], embedding[rows], withheld, *users)
         found[f"withheld {part}"] = Judge(probe, args.users, 0)
         other, inner_content, inner_embedding = trained(args, inner)
-        probe = Probe(
-            other.encoder, inner_content, inner_embedding, other.residuals.numpy(), inner.num_warm, inner.test
-        )
+        probe = Probe(other.encoder, inner_content, inner_embedding, other.residuals.numpy(), *users)
         found[f"probe {part}"] = Judge(probe, args.users, 0)
     return found
 
@@ -89,7 +90,8 @@ def main() -> None:
     for name in TRANSFERS:
         table.add_column(name, justify="right")
     for name, judge in judges(args).items():
-        measured = [[float(of.mean()) for of in judge.ndcg(transfer)] for transfer in TRANSFERS.values()]
+        made = [None if transfer is None else judge.residuals(transfer) for transfer in TRANSFERS.values()]
+        measured = [[float(of.mean()) for of in judge.gains(residuals)] for residuals in made]
         cold, warm = measured[0]
         cells = [f"{cold:.4f} / {warm:.4f}"]
         cells += [f"{c:.4f} / {w:.4f}\n{c / cold - 1:+.0%} / {w / warm - 1:+.1%}" for c, w in measured[1:]]

@@ -92,6 +92,9 @@ ROWS = {
     REFERENCE: _rectools(
         "sampled softmax, 32 negatives", "sampled_softmax", num_negatives=32, epochs=11, rank=True
     ),
+    "rectools-sampled-32-long": _rectools(
+        "sampled softmax, 32 negatives, trained on", "sampled_softmax", num_negatives=32, epochs=30, rank=True
+    ),
     "rectools-full": _rectools("full softmax", "softmax", steps=40, warm_up=5),
     "recbole-full": _recbole("full softmax, a prefix an example"),
     # 128 sequences of the others hold several times as many targets as 128 prefixes: its own default as well.

@@ -3,7 +3,7 @@
 Candidates are all items or the warm ones; cold items in histories are kept or removed. The headline is all, kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -22,6 +22,14 @@ BATCH = 512
 """users encoded at a time on a CPU; a GPU takes 16 times as many"""
 SCORE_BYTES = 1 << 21
 """size of the scores held at a time on a CPU, so that they stay in its second-level caches; a GPU takes 256 times as many"""
+
+
+CALIBRATION = 2000
+"""most users that set the offset for an exposure; their 20,000 places tell a share of 2% to about a tenth of a per cent"""
+
+
+LEAST = 0.1
+"""what is nowhere among the first ten still needs an exposure of which there can be multiples"""
 
 
 class Scorer(Protocol):
@@ -166,6 +174,17 @@ class TopScores:
         ranks: Ranks = (better * np.isfinite(self.target)).astype(np.int32)
         return ranks
 
+    @property
+    def bars(self) -> npt.NDArray[np.float32]:
+        """The offsets [n (k - 1)] at which one more cold item comes into a user's first k - 1 places, inf where none can.
+
+        A user's j-th best cold item comes in when it passes the j-th last of the warm items there.
+        """
+        places = self.best_warm.shape[1] - 1
+        with np.errstate(invalid="ignore"):
+            bars = (self.best_warm[:, places - 1 :: -1] - self.best_cold[:, :places]).ravel()
+        return np.where(np.isnan(bars), np.inf, bars).astype(np.float32)
+
 
 @torch.inference_mode()
 def top_scores(scorer: Scorer, test: Sequences, num_warm: int, k: int = 11) -> TopScores:
@@ -180,6 +199,37 @@ def top_scores(scorer: Scorer, test: Sequences, num_warm: int, k: int = 11) -> T
     table = found.cpu().numpy()
     cold = np.asarray(test.targets) > num_warm
     return TopScores(table[:, 0], cold, table[:, 1 : k + 1], table[:, k + 1 :])
+
+
+def exposure_of_cold(scorer: Scorer, users: Sequences, num_warm: int) -> float:
+    """Return the share of the users' first ten places that cold items get, at least `LEAST` of their share of the catalogue.
+
+    At most `CALIBRATION` of the users are looked at, drawn once; they need targets, which do not count.
+    """
+    least = LEAST * (scorer.num_items - num_warm) / scorer.num_items
+    return max(least, float((_bars(scorer, users, num_warm) < 0).mean()))
+
+
+def exposure_offsets(
+    scorer: Scorer, users: Sequences, num_warm: int, exposures: Sequence[float]
+) -> list[float]:
+    """Return the offsets of the cold items' scores that give them these shares of the users' first ten places.
+
+    The users are those of `exposure_of_cold`. Where there are too few cold items for a share, the offset is the one that
+    gives them the most; 0 without any.
+    """
+    bars = _bars(scorer, users, num_warm)
+    possible = np.sort(bars[np.isfinite(bars)])
+    if not len(possible):
+        return [0.0] * len(exposures)
+    return [float(possible[min(int(share * len(bars)), len(possible) - 1)]) for share in exposures]
+
+
+def _bars(scorer: Scorer, users: Sequences, num_warm: int) -> npt.NDArray[np.float32]:
+    if len(users) > CALIBRATION:
+        drawn = np.random.default_rng(0).choice(len(users), CALIBRATION, replace=False)
+        users = users.take(np.sort(drawn))
+    return top_scores(scorer, users, num_warm).bars
 
 
 def _rank_batch(scores: Tensor, targets: Tensor, seen: Tensor, num_warm: int) -> Tensor:

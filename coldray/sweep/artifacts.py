@@ -123,32 +123,39 @@ class SweepSpec(Settings):
 
 
 class TriedSpec(Settings):
-    """Transfer settings that were tried, null for none: mean NDCG@10 at each offset on the users of the search."""
+    """Transfer settings that were tried, null for none: mean NDCG@10 at each exposure of cold items, and its errors."""
 
     transfer: dict[str, Any] | None
-    offsets: tuple[float, ...]
+    max_delta_norm: float | None
+    exposures: tuple[float, ...]
     cold: tuple[float, ...]
     warm: tuple[float, ...]
+    errors: tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class VerdictSpec(Settings):
     """Transfer settings that were tested on other items and users: cold and warm NDCG@10 without and with them, cold
-    with residuals dealt out to the wrong items, and the p values."""
+    without them at the same exposure, and the p values."""
 
     transfer: dict[str, Any]
+    max_delta_norm: float | None
     before: tuple[float, float]
     after: tuple[float, float]
-    shuffled: float
+    exposed: float
     p: tuple[float, float, float]
-    passed: bool
+    helps: bool
+    hurts: bool
 
 
 class SelectionSpec(Settings):
     """selection.json: the transfer that was chosen, null for none, and what led to it."""
 
     transfer: dict[str, Any] | None
+    max_delta_norm: float | None
     reason: Annotated[str, Field(max_length=1000)]
+    before: tuple[float, float]
     tried: tuple[TriedSpec, ...]
+    finalists: tuple[TriedSpec, ...]
     verdicts: tuple[VerdictSpec, ...]
     users: tuple[tuple[int, int], tuple[int, int]]
     seconds: float

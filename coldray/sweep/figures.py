@@ -52,7 +52,7 @@ def draw(tables: Tables) -> dict[str, Figure]:
     with mpl.rc_context(_STYLE):
         if transfer and tables.counts["cold_users"]:
             figures["cold-by-k"] = _cold_by_k(tables, transfer)
-        selected = [row for row in tables.rows if row.selections and row.selections[0].tried]
+        selected = [row for row in tables.rows if row.selections and row.selections[0].finalists]
         if selected and tables.counts["cold_users"]:
             figures["trade-off"] = _trade_off(tables, selected[0].selections[0])
         if any(row.gates for row in transfer):
@@ -133,32 +133,30 @@ def _trade_off(tables: Tables, selection: a.SelectionSpec) -> Figure:
     """Return cold against warm NDCG@10: of the settings that were tried, and of the methods on the test users."""
     figure = Figure(figsize=(8, 3.9), layout="constrained")
     tried, test = figure.subplots(1, 2)
-    for item in selection.tried[2:]:
-        tried.plot(item.warm, item.cold, color=GRID, linewidth=0.5, alpha=0.5)
-    nothing = selection.tried[0]
-    plain = nothing.offsets.index(0.0)
-    tried.plot(nothing.warm, nothing.cold, color=INK, linewidth=1.6, label="no transfer, offset alone")
-    tried.scatter(
-        nothing.warm[plain], nothing.cold[plain], s=60, color=INK, marker="X", label="no transfer", zorder=3
+    for item in selection.finalists:
+        tried.plot(item.warm, item.cold, color=GRID, linewidth=0.6, alpha=0.6)
+    cold, warm = selection.before
+    tried.scatter(warm, cold, s=60, color=INK, marker="X", label="no transfer", zorder=3)
+    nothing = [item for item in selection.finalists if item.transfer is None]
+    tried.plot(
+        nothing[0].warm, nothing[0].cold, color=INK, linewidth=1.6, label="no transfer, exposure alone"
     )
-    for item in selection.tried[1:2]:
-        tried.plot(item.warm, item.cold, color=COLOURS[0], linewidth=1.6, label="the paper's, K=10")
+    paper = selection.finalists[len(nothing)]
+    tried.plot(paper.warm, paper.cold, color=COLOURS[0], linewidth=1.6, label="the paper's, K=10")
     _chosen_curve(tried, selection)
-    level = nothing.warm[plain]
-    tried.set_xlim(0.9 * level, 1.05 * level)
-    near = [
-        c for item in selection.tried for c, w in zip(item.cold, item.warm, strict=True) if w > 0.97 * level
-    ]
-    tried.set_ylim(0, 1.1 * max(near))
-    tried.set_title("Pseudo-cold items, all offsets")
+    points = [point for item in selection.finalists for point in zip(item.cold, item.warm, strict=True)]
+    near = np.array([point for point in points if point[1] > 0.95 * warm])
+    tried.set_xlim(0.95 * warm, 1.005 * near[:, 1].max())
+    tried.set_ylim(0, 1.1 * near[:, 0].max())
+    tried.set_title("Pseudo-cold items, all exposures")
     rows = [row for row in tables.rows if row is tables.baseline or row.k is not None or row.selections]
     for i, row in enumerate(rows):
-        warm, cold = row.headline["warm_NDCG@10"], row.headline["cold_NDCG@10"]
+        across, up = row.headline["warm_NDCG@10"], row.headline["cold_NDCG@10"]
         colour = INK if row is tables.baseline else COLOURS[i % len(COLOURS)]
         marker = "X" if row is tables.baseline else "*" if row.selections else MARKERS[i % len(MARKERS)]
-        spread = {"xerr": np.nan_to_num(warm.std), "yerr": np.nan_to_num(cold.std)}
+        spread = {"xerr": np.nan_to_num(across.std), "yerr": np.nan_to_num(up.std)}
         test.errorbar(
-            warm.mean, cold.mean, **spread, fmt=marker, color=colour, markersize=7, capsize=2, label=row.label
+            across.mean, up.mean, **spread, fmt=marker, color=colour, markersize=7, capsize=2, label=row.label
         )
     test.set_title("Test users, mean ± s.d. over seeds")
     for axes in (tried, test):
@@ -170,23 +168,18 @@ def _trade_off(tables: Tables, selection: a.SelectionSpec) -> Figure:
 
 
 def _chosen_curve(axes: Axes, selection: a.SelectionSpec) -> None:
-    """Draw the transfer that was chosen, if one was: its curve and, with a star, the offset that was taken."""
-    for item in selection.tried[1:]:
-        if selection.transfer is None or item.transfer is None:
+    """Draw the transfer that was chosen, if one was: its curve and, with a star, the exposure that was taken."""
+    if selection.transfer is None:
+        return
+    exposure, bound = selection.transfer["exposure"], selection.max_delta_norm
+    for item in selection.finalists:
+        if item.transfer is None or item.max_delta_norm != bound or exposure not in item.exposures:
             continue
-        offset = selection.transfer["offset"]
-        if item.transfer | {"offset": offset} == selection.transfer and offset in item.offsets:
+        if item.transfer | {"exposure": exposure} == selection.transfer:
             axes.plot(item.warm, item.cold, color=COLOURS[1], linewidth=1.8, label="the chosen one's")
-            place = item.offsets.index(offset)
-            axes.scatter(
-                item.warm[place],
-                item.cold[place],
-                s=90,
-                color=COLOURS[1],
-                marker="*",
-                label="chosen",
-                zorder=4,
-            )
+            place = item.exposures.index(exposure)
+            point = item.warm[place], item.cold[place]
+            axes.scatter(*point, s=90, color=COLOURS[1], marker="*", label="chosen", zorder=4)
             break
 
 

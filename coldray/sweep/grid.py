@@ -1,6 +1,6 @@
 """The cells of a sweep: what is run, and by which hashes it is known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from coldray import storage
@@ -47,6 +47,12 @@ class Cell:
             return None
         data = {key: self.data[key] for key in ("split", "fingerprint", "embedding_fingerprint")}
         return digest({"data": data, "training": self.training.model_dump(mode="json"), "seed": self.seed})
+
+    def trained_with(self, max_delta_norm: float | None) -> "Cell":
+        """Return the cell with another bound of the residuals' norm."""
+        if self.training is None:
+            raise ValueError(f"{self.method} is not trained")
+        return replace(self, training=self.training.model_copy(update={"max_delta_norm": max_delta_norm}))
 
     @property
     def selection_id(self) -> str | None:

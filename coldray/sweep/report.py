@@ -36,7 +36,7 @@ CAPTIONS = {
     "cold-by-k": "Cold NDCG@10 and Recall@10 against K: mean and standard deviation over seeds. The line and band "
     "are the baseline's.",
     "trade-off": "Cold against warm NDCG@10. Left: what the selection tried, on warm items that played cold ones, each a "
-    "curve over the offset of cold items' scores. Right: the test users, mean and standard deviation over seeds. "
+    "curve over the exposure of cold items. Right: the test users, mean and standard deviation over seeds. "
     "Up is better for cold items, "
     "right for warm ones.",
     "gates": "Gates of the cold items: 0 keeps an item's own residual, 1 takes its neighbours'.",

@@ -93,7 +93,7 @@ class CellTrial(tune.Trainable):
             "dataset": self.cell.data,
             "sweep_id": self.context.sweep_id,
             "run_id": run_id,
-            "backbone_id": self.cell.backbone_id,
+            "backbone_id": self.workspace.backbone_cell(self.cell).backbone_id,
         }
         names = [a.EVALUATION, a.RANKS]
         names += [n for n in (a.TRANSFER, a.SELECTION) if storage.exists(storage.join(folder, n))]

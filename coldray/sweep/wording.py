@@ -182,9 +182,24 @@ def selection_table(tables: Tables) -> TextTable:
         for seed, selection in zip(row.seeds, row.selections, strict=False):
             verdict = next((item for item in selection.verdicts if item.transfer == selection.transfer), None)
             rows.append(
-                (str(seed), chosen(selection.transfer), *_verdict(verdict), f"{selection.seconds:.1f}")
+                (
+                    str(seed),
+                    chosen(selection.transfer),
+                    norm_bound(selection),
+                    *_verdict(verdict),
+                    f"{selection.seconds:.1f}",
+                )
             )
-    columns = ("seed", "transfer", "pseudo-cold NDCG@10", "p", "warm NDCG@10", "p", "seconds")
+    columns = (
+        "seed",
+        "transfer",
+        "bound of the residuals",
+        "pseudo-cold NDCG@10",
+        "p",
+        "warm NDCG@10",
+        "p",
+        "seconds",
+    )
     note = "Chosen on warm items that played cold ones and on validation users; no cold item and no test user took part."
     return TextTable("selection", "Selected transfers", columns, tuple(rows), note)
 
@@ -196,6 +211,11 @@ def _verdict(verdict: a.VerdictSpec | None) -> tuple[str, ...]:
     (cold, warm), (new_cold, new_warm) = verdict.before, verdict.after
     changes = f"{cold:.5f} → {new_cold:.5f}", f"{warm:.5f} → {new_warm:.5f}"
     return changes[0], p_value(verdict.p[0]), changes[1], p_value(verdict.p[1])
+
+
+def norm_bound(selection: a.SelectionSpec) -> str:
+    """Return the bound of the residuals' norm that was chosen."""
+    return "none" if selection.max_delta_norm is None else f"{selection.max_delta_norm:g}"
 
 
 def chosen(transfer: dict[str, Any] | None) -> str:

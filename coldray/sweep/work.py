@@ -20,6 +20,7 @@ from coldray.encode.embeddings import embedding_manifest, load_embeddings
 from coldray.encode.reduce import item_vectors
 from coldray.errors import UserError
 from coldray.evaluation import Evaluation, Scorer, evaluate, settings_table
+from coldray.evaluation.ranking import exposure_of_cold, exposure_offsets
 from coldray.models.baselines import HistoryAverage, ItemKNN, Popularity
 from coldray.models.scorers import SASRecScorer
 from coldray.settings import digest
@@ -30,6 +31,7 @@ from coldray.training.trainer import Trainer
 from coldray.transfer import (
     Neighbors,
     Probe,
+    ProbeSet,
     SelectionSettings,
     Transfer,
     TransferSettings,
@@ -67,13 +69,15 @@ class Workspace:
         if storage.exists(storage.join(self.result_folder(cell), DONE)):
             return
         started = time.perf_counter()
-        if cell.training is not None:
-            content = None if cell.training.variant == "sasrec" else self._content(cell)
-            folder = self._backbone_folder(cell)
-            reports = self._train(self._split(cell), cell.training, cell.seed, content, folder)
-            yield from enumerate(reports, start=1)
         if cell.selection is not None and cell.training is not None:
             yield from enumerate(self._select(cell, cell.training, cell.selection), start=1)
+        training = self.backbone_cell(cell).training
+        if training is not None:
+            content = None if training.variant == "sasrec" else self._content(cell)
+            reports = self._train(
+                self._split(cell), training, cell.seed, content, self._backbone_folder(cell)
+            )
+            yield from enumerate(reports, start=1)
         scorer, transfer = self._scorer(cell)
         split = self._split(cell)
         evaluation = evaluate(scorer, split.test, split.num_warm)
@@ -108,27 +112,28 @@ class Workspace:
         target = self._selection_file(cell)
         if storage.exists(target):
             return
-        seconds, probes = 0.0, []
-        for part in range(2):
-            split = pseudo_cold_split(self._split(cell), settings.pseudo_cold, part, settings.seed)
-            content, embedding = self._vectors(cell, split)
-            folder = self._folder(
-                "backbones",
-                digest(
-                    [split.fingerprint, cell.data["embedding_fingerprint"], training.model_dump(mode="json")]
-                ),
-                cell,
-            )
-            for report in self._train(split, training, settings.seed, content, folder):
-                seconds += report["train_seconds"] + report["validation_seconds"]
-                yield report | {"probe": part}
-            backbone = Backbone.load(folder, self.device)
-            residuals = backbone.residuals.cpu().numpy()
-            probes.append(Probe(backbone.encoder, content, embedding, residuals, split.num_warm, split.test))
+        seconds, sets = 0.0, []
+        side = settings.parts(len(self._split(cell).validation))
+        for bound in dict.fromkeys((training.max_delta_norm, *settings.max_delta_norms)):
+            bounded, probes = training.model_copy(update={"max_delta_norm": bound}), []
+            for part in range(2 * side):
+                split = pseudo_cold_split(self._split(cell), settings.pseudo_cold, part, settings.seed)
+                content, embedding = self._vectors(cell, split)
+                folder = self._probe_folder(cell, split, bounded)
+                for report in self._train(split, bounded, settings.seed, content, folder):
+                    seconds += report["train_seconds"] + report["validation_seconds"]
+                    yield report | {"probe": part}
+                probes.append(_probe(Backbone.load(folder, self.device), content, embedding, split))
+            sets.append(ProbeSet(bound, probes[:side], probes[side:]))
         started = time.perf_counter()
-        choice = select_transfer(probes[0], probes[1], settings)
+        choice = select_transfer(sets, settings)
         took = {"seconds": time.perf_counter() - started, "training_seconds": seconds}
         storage.write_json(target, choice.record() | took)
+
+    def _probe_folder(self, cell: Cell, split: Split, training: TrainingSettings) -> str:
+        """Return where the backbone of a probe is kept."""
+        parts = [split.fingerprint, cell.data["embedding_fingerprint"], training.model_dump(mode="json")]
+        return self._folder("backbones", digest(parts), cell)
 
     def _selection_file(self, cell: Cell) -> str:
         return storage.join(self._folder("selections", str(cell.selection_id), cell), a.SELECTION)
@@ -140,8 +145,14 @@ class Workspace:
         found = storage.read_json(self._selection_file(cell))["transfer"]
         return None if found is None else TransferSettings.model_validate(found)
 
+    def backbone_cell(self, cell: Cell) -> Cell:
+        """Return the cell with the bound of the residuals' norm that it trains with: its own, or the chosen one."""
+        if cell.selection is None:
+            return cell
+        return cell.trained_with(storage.read_json(self._selection_file(cell))["max_delta_norm"])
+
     def _backbone_folder(self, cell: Cell) -> str:
-        return self._folder("backbones", str(cell.backbone_id), cell)
+        return self._folder("backbones", str(self.backbone_cell(cell).backbone_id), cell)
 
     def _folder(self, kind: str, name: str, cell: Cell) -> str:
         """Return where what cells share is kept, or what this cell makes for itself."""
@@ -159,7 +170,8 @@ class Workspace:
         folder = self._backbone_folder(cell)
         backbone = self._keep("backbone", folder, lambda: Backbone.load(folder, self.device))
         with torch.no_grad():
-            table = backbone.embedding.table().clone()
+            plain = backbone.embedding.table()
+            table = plain.clone()
         settings = self._chosen(cell)
         if settings is None:
             return SASRecScorer(backbone.encoder, table), None
@@ -175,10 +187,13 @@ class Workspace:
             neighbors=self._neighbors(cell, settings),
         )
         table[first:] = torch.from_numpy(content[first:] + transfer.residuals).to(self.device)
-        bias = None
-        if transfer.offset:
-            bias = table.new_zeros(len(table))
-            bias[first:] = transfer.offset
+        scorer = SASRecScorer(backbone.encoder, table)
+        if settings.exposure is None:
+            return scorer, transfer
+        known = (split.validation, split.num_warm)
+        share = settings.exposure * exposure_of_cold(SASRecScorer(backbone.encoder, plain), *known)
+        bias = table.new_zeros(len(table))
+        (bias[first:],) = exposure_offsets(scorer, *known, [share])
         return SASRecScorer(backbone.encoder, table, bias), transfer
 
     def _split(self, cell: Cell) -> Split:
@@ -282,6 +297,18 @@ class Workspace:
             storage.write_bytes(storage.join(folder, a.SELECTION), chosen)
         known = {key: value for key, value in metrics.items() if not np.isnan(value)}
         storage.write_json(storage.join(folder, DONE), {"metrics": known})
+
+
+def _probe(
+    backbone: Backbone,
+    content: npt.NDArray[np.float32],
+    embedding: npt.NDArray[np.float32],
+    split: Split,
+) -> Probe:
+    """Return a probe, whose users with targets of both kinds are the split's test users."""
+    residuals = backbone.residuals.cpu().numpy()
+    encoder, users = backbone.encoder, split.test
+    return Probe(encoder, content, embedding, residuals, split.num_warm, split.validation, users)
 
 
 def _csv_gz(rows: list[dict[str, Any]]) -> bytes:

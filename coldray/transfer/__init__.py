@@ -4,9 +4,10 @@ Plain functions over NumPy or Torch arrays: no cluster, no files.
 """
 
 from coldray.transfer.gate import Gate
+from coldray.transfer.judge import Probe
 from coldray.transfer.neighbors import Index, Neighbors, nearest_warm
 from coldray.transfer.residuals import Transfer, TransferSettings, propagate, transfer_residuals
-from coldray.transfer.selection import Choice, Probe, SelectionSettings, select_transfer
+from coldray.transfer.selection import Choice, ProbeSet, SelectionSettings, select_transfer
 
 __all__ = [
     "Choice",
@@ -14,6 +15,7 @@ __all__ = [
     "Index",
     "Neighbors",
     "Probe",
+    "ProbeSet",
     "SelectionSettings",
     "Transfer",
     "TransferSettings",

@@ -35,8 +35,12 @@ class TransferSettings(Settings):
         default=False,
         description="give the average of residuals, which is shorter than they are, their own mean length",
     )
-    offset: Finite = Field(
-        default=0.0, description="added to the scores of cold items: below 0 they are recommended less"
+    exposure: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="places among users' first ten that cold items get, by an offset of their scores, as a multiple of those "
+        "that they have without transfer (at least a tenth of their share of the catalogue); none: no offset",
     )
     max_norm: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="bound of a result's L2 norm; none: unbounded"
@@ -68,8 +72,6 @@ class Transfer(Generic[A]):
     """[n_cold, k] cosines of the neighbours; dtype as of `gate`"""
     weights: A
     """[n_cold, k] softmax weights of the neighbours, summing to 1; dtype as of `gate`"""
-    offset: float
-    """to be added to the scores of these items"""
 
 
 class TransferOptions(TypedDict, total=False):
@@ -80,7 +82,6 @@ class TransferOptions(TypedDict, total=False):
     gate: Gate | None
     alpha: float
     rescale: bool
-    offset: float
     max_norm: float | None
     index: Index
     batch_size: int
@@ -97,8 +98,8 @@ def transfer_residuals(
 ) -> Transfer[A]:
     """Return what `propagate` returns, its settings given as keywords.
 
-    They are k (10), temperature (0.07), gate (`Gate()`; None switches it off), alpha (1.0), rescale (False), offset
-    (0.0), max_norm (None), index (exact) and batch_size (2048). Raises UserError as `propagate` does, and for a setting that is
+    They are k (10), temperature (0.07), gate (`Gate()`; None switches it off), alpha (1.0), rescale (False), max_norm
+    (None), index (exact) and batch_size (2048). Raises UserError as `propagate` does, and for a setting that is
     unknown or out of its range.
     """
     try:
@@ -164,7 +165,6 @@ def propagate(
         _like(np.ascontiguousarray(neighbors.ids), warm_residuals),
         _like(neighbors.similarities.astype(residuals.dtype, copy=False), warm_residuals),
         _like(weights, warm_residuals),
-        settings.offset,
     )
 
 

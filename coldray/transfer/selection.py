@@ -1,48 +1,37 @@
 """Choose how to transfer from training data alone: warm items play the cold ones, validation users are the judges.
 
-Two probes are trained, each without a part of the warm items (`coldray.data.pseudo_cold`): to them these items are as
-cold as cold ones can be. A search over transfer settings looks at the first; what it finds best must then hold on the
-second, for other items and other users: cold NDCG@10 significantly higher than without transfer, and than with the same
-residuals dealt out to the wrong items (what an offset or longer vectors alone would do is no transfer); warm NDCG@10 not
-significantly lower and by no more than a stated share. If nothing does, nothing is transferred.
+Probes are trained, each without a part of the warm items (`coldray.data.pseudo_cold`): to them these items are as cold as
+cold ones can be. A search over transfer settings looks at some of them; what it finds best must then hold on the others,
+for other items and other users: cold NDCG@10 significantly higher than without transfer, and than without transfer at
+the same exposure (what more exposure alone would do is no transfer); warm NDCG@10 not significantly lower and by no more
+than a stated share. If nothing does, nothing is transferred.
 
 Withholding the residuals of items that were trained would cost no training, but the encoder remembers where such items
 belong and finds them without any transfer, better than true cold items (docs/transfer.md).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import optuna
-import torch
 from pydantic import Field
 
-from coldray.data.batches import DeviceSequences
-from coldray.data.dataset import Sequences
-from coldray.evaluation import evaluate, ndcg
-from coldray.evaluation.ranking import top_scores
 from coldray.evaluation.significance import paired_test
-from coldray.models.sasrec import SASRec
-from coldray.models.scorers import SASRecScorer
 from coldray.settings import Settings
 from coldray.transfer.gate import Gate
-from coldray.transfer.neighbors import Neighbors, nearest_warm
-from coldray.transfer.residuals import Transfer, TransferSettings, propagate
+from coldray.transfer.judge import WIDEST, Float64, Panel, Probe
+from coldray.transfer.residuals import TransferSettings
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-
-WIDEST = 100
-"""largest K that is tried"""
-MARGINS = (-0.5, 0.0, 1.0, 2.0, 4.0, 6.0)
-"""the candidates are the best for cold items whose warm NDCG@10 rises by at least these times `max_warm_loss`"""
-OFFSETS = np.linspace(-0.25, 0.25, 21)
-"""offsets of the cold items' scores that are tried, in standard deviations of a user's scores; larger ones fit the model
-that they were found on and not the next one, which was trained on other data"""
+MARGINS = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0)
+"""the candidates are the best for cold items whose warm NDCG@10 rises by at least these times `max_warm_loss`, less its
+error; the search looks at the first"""
+FINALISTS = 4
+"""settings with each bound that are measured again on more users"""
+EXPOSURES = tuple(float(times) for times in np.geomspace(0.25, 32, 36).round(3))
+"""places of cold items among the first ten that are tried, as multiples of those that they have without transfer"""
 PAPER: dict[str, Any] = {"k": 10, "temperature": 0.07, "alpha": 1.0, "rescale": False}
 PAPER |= {"gate": "maxsim_sigmoid", "tau": 0.25, "beta": 20.0, "space": "item_vectors"}
 """the settings of gated residual transfer, which are tried first"""
@@ -54,74 +43,100 @@ class SelectionSettings(Settings):
     pseudo_cold: float = Field(
         0.10, gt=0, le=0.4, description="share of the warm items that a probe never sees"
     )
+    max_delta_norms: tuple[float | None, ...] = Field(
+        (2.0,),
+        description="bounds of the residuals' norm to choose from, besides the training's own; each costs trainings",
+    )
+    probes: int | None = Field(
+        None,
+        ge=1,
+        description="probes on each side, search and test; none: as many, up to 4, as give 1,000 users with a pseudo-cold target",
+    )
     seed: int = Field(42, ge=0, description="of the items drawn, of the probes' training and of the search")
-    trials: int = Field(80, ge=1, description="transfer settings tried on the first probe")
+    trials: int = Field(100, ge=1, description="transfer settings tried")
     users: int = Field(
         4000,
         ge=1,
-        description="most users with a pseudo-cold target, and with a warm one, that a trial ranks",
+        description="most users of a probe with a pseudo-cold target, and with a warm one, that a trial ranks",
     )
-    test_users: int = Field(10_000, ge=1, description="the same, for the test on the second probe")
+    test_users: int = Field(
+        50_000, ge=1, description="the same, where the best are measured again and where they are tested"
+    )
     max_warm_loss: float = Field(
         0.005,
         ge=0,
         lt=1,
         description="share of the warm NDCG@10 that may be lost in the test, if not significantly",
     )
-    significance: float = Field(
-        0.05, gt=0, lt=1, description="p value, of all tests of the candidates together"
-    )
+    significance: float = Field(0.05, gt=0, lt=1, description="p value of the tests")
+
+    def parts(self, users: int) -> int:
+        """Return the number of probes on each side for a data set with so many validation users."""
+        if self.probes is not None:
+            return self.probes
+        wanted = -(-ENOUGH // max(1, round(self.pseudo_cold * users)))
+        return max(1, min(wanted, MOST, int(0.99 / self.pseudo_cold / 2)))
+
+
+ENOUGH = 1000
+"""users with a pseudo-cold target on each side, where there are enough for them"""
+MOST = 4
+"""probes on each side, if not said otherwise"""
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A model that was trained without some items, and users who say how well it ranks them."""
+class ProbeSet:
+    """Probes that were trained with the same bound of the residuals' norm."""
 
-    encoder: SASRec
-    content: Float32
-    """[num_items + 1, d] frozen vectors e0, the pseudo-cold items last, row 0 the padding's"""
-    embedding: Float32
-    """[num_items + 1, e] the embedding that they were reduced from"""
-    residuals: Float32
-    """[num_items + 1, d] trained residuals D"""
-    num_warm: int
-    users: Sequences
-    """with targets of both kinds"""
+    max_delta_norm: float | None
+    search: Sequence[Probe]
+    test: Sequence[Probe]
+    """without other items than the probes of the search"""
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A transfer, None for no transfer, on the first probe, with one offset of the cold items' scores after another."""
+    """A transfer, None for no transfer, on the probes of the search, with one exposure of the cold items after another."""
 
     transfer: TransferSettings | None
-    """its own offset is not counted"""
-    offsets: tuple[float, ...]
+    """its own exposure is not counted"""
+    max_delta_norm: float | None
+    exposures: tuple[float, ...]
     cold: tuple[float, ...]
-    """mean NDCG@10 of users with a pseudo-cold target, at each offset"""
+    """mean NDCG@10 of users with a pseudo-cold target, at each exposure"""
     warm: tuple[float, ...]
-    """likewise with a warm target"""
+    """likewise of users with a warm target"""
+    errors: tuple[tuple[float, ...], tuple[float, ...]]
+    """standard errors of their differences to no transfer: of the cold ones over items, of the warm ones over users"""
 
     def best(self, least: float) -> tuple[float, float]:
-        """Return the highest cold NDCG@10 where the warm one is `least` or more, and its offset; -inf if nowhere."""
-        values = np.where(np.array(self.warm) >= least, self.cold, -np.inf)
+        """Return the highest cold NDCG@10 where the warm one is `least` or more, and its exposure; -inf if nowhere.
+
+        Each is taken less its error.
+        """
+        cold = np.array(self.cold) - np.array(self.errors[0])
+        warm = np.array(self.warm) - np.array(self.errors[1])
+        values = np.where(warm >= least, cold, -np.inf)
         place = int(values.argmax())
-        return float(values[place]), self.offsets[place]
+        return float(values[place]), self.exposures[place]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a candidate did on the second probe."""
+    """How a candidate did on the probes of the test."""
 
     transfer: TransferSettings
+    max_delta_norm: float | None
     before: tuple[float, float]
     """cold and warm NDCG@10 without transfer"""
     after: tuple[float, float]
-    shuffled: float
-    """cold NDCG@10 with the residuals dealt out to the wrong items"""
+    exposed: float
+    """cold NDCG@10 without transfer at the same exposure"""
     p: tuple[float, float, float]
-    """of the differences, cold and warm, to no transfer, and cold, to the shuffled one: sign-flip tests over items where
-    cold, times the number of candidates, and over users where warm"""
-    passed: bool
+    """that cold NDCG@10 is not higher than without transfer, that the warm one is the same, and that the cold one is not
+    higher than at the same exposure: sign-flip tests, over items where cold and over users where warm"""
+    helps: bool
+    hurts: bool
 
 
 @dataclass(frozen=True)
@@ -130,8 +145,14 @@ class Choice:
 
     transfer: TransferSettings | None
     """None: no transfer"""
+    max_delta_norm: float | None
+    """bound of the residuals' norm to train with"""
+    before: tuple[float, float]
+    """cold and warm NDCG@10 without transfer in the search"""
     tried: tuple[Tried, ...]
-    """no transfer first, then in the order of the search"""
+    """in the order of the search"""
+    finalists: tuple[Tried, ...]
+    """no transfer, with each bound, the paper's settings, then the best that were tried: measured again on more users"""
     verdicts: tuple[Verdict, ...]
     users: tuple[tuple[int, int], tuple[int, int]]
     """with a pseudo-cold and a warm target, of the search and of the test"""
@@ -154,8 +175,10 @@ class Choice:
         if not self.tried:
             return "no transfer: no validation user has a target of each kind to judge by"
         if not self.verdicts:
-            return "no transfer: of all settings tried none was better for pseudo-cold items at the warm loss allowed"
-        return f"no transfer: none of the {len(self.verdicts)} best settings was surely better on other items and users"
+            return "no transfer: of all settings tried none was surely better for pseudo-cold items at no warm loss"
+        if all(verdict.hurts for verdict in self.verdicts):
+            return f"no transfer: all of the {len(self.verdicts)} best settings cost too much on other items and users"
+        return "no transfer: the best setting was not surely better for other items and users"
 
 
 def _plain(value: Any) -> Any:
@@ -170,136 +193,102 @@ def _plain(value: Any) -> Any:
 
 
 def select_transfer(
-    search: Probe, test: Probe, settings: SelectionSettings, progress: Callable[[int], None] | None = None
+    sets: Sequence[ProbeSet], settings: SelectionSettings, progress: Callable[[int], None] | None = None
 ) -> Choice:
     """Return the transfer that surely helps the items that are cold to the probes and does not hurt warm ones, or none.
 
-    The same arguments give the same choice. `progress` is told the number of settings tried.
+    All is compared with the probes of the first set without transfer: it has the bound of the residuals' norm that is
+    taken where nothing is transferred. The same arguments give the same choice. `progress` is told the number of
+    settings tried. Raises ValueError without a set.
     """
-    first = Judge(search, settings.users, settings.seed)
-    second = Judge(test, settings.test_users, settings.seed)
-    sizes = (first.sizes, second.sizes)
-    if 0 in (*first.sizes, *second.sizes):
-        return Choice(None, (), (), sizes)
+    if not sets:
+        raise ValueError("a choice needs probes")
+    bounds = [part.max_delta_norm for part in sets]
+    first, again = (
+        Round({part.max_delta_norm: Panel(part.search, most, settings.seed) for part in sets})
+        for most in (settings.users, settings.test_users)
+    )
+    second = Round(
+        {part.max_delta_norm: Panel(part.test, settings.test_users, settings.seed) for part in sets}
+    )
+    sizes = (again.sizes, second.sizes)
+    if 0 in (*sizes[0], *sizes[1]):
+        return Choice(None, bounds[0], (math.nan, math.nan), (), (), (), sizes)
     tried = _search(first, settings, progress)
-    verdicts = _test(second, _candidates(tried, settings), settings)
-    passed = [verdict for verdict in verdicts if verdict.passed]
-    chosen = max(passed, key=lambda verdict: verdict.after[0]).transfer if passed else None
-    return Choice(chosen, tuple(tried), tuple(verdicts), sizes)
+    finalists = [again.curve(item.transfer, item.max_delta_norm) for item in _best(first, tried, settings)]
+    verdicts = _test(second, _candidates(again, finalists, settings), settings)
+    # Whom a candidate costs are other users than whom it helps, so that leaving out those that cost too much does not
+    # spoil the test of the first one that is left.
+    best = next((verdict for verdict in verdicts if not verdict.hurts), None)
+    transfer, bound = (None, bounds[0])
+    if best is not None and best.helps:
+        transfer, bound = best.transfer, best.max_delta_norm
+    return Choice(transfer, bound, again.means, tuple(tried), tuple(finalists), tuple(verdicts), sizes)
 
 
-class Judge:
-    """Measures transfers on a probe, on at most `most` of its users of each kind."""
+class Round:
+    """One stage of the choice: the same users on probes with each bound of the residuals' norm, the reference first."""
 
-    def __init__(self, probe: Probe, most: int, seed: int) -> None:
-        self.probe = probe
-        cold = np.asarray(probe.users.targets) > probe.num_warm
-        random = np.random.default_rng(seed)
-        drawn = [random.permutation(np.flatnonzero(kind))[:most] for kind in (cold, ~cold)]
-        self.users = probe.users.take(np.sort(np.concatenate(drawn)))
-        self.is_cold = np.asarray(self.users.targets) > probe.num_warm
-        device = next(probe.encoder.parameters()).device
-        self._table = torch.from_numpy(probe.content + probe.residuals).to(device)
-        self._bias = torch.zeros(len(self._table), device=device)
-        self._neighbors: dict[str, Neighbors] = {}
+    def __init__(self, panels: dict[float | None, Panel]) -> None:
+        self.panels = panels
+        self.bounds = list(panels)
+        self.reference = panels[self.bounds[0]]
+        self.sizes = self.reference.sizes
+        gains = self.reference.gains(None)
+        self.before = gains[0][0], gains[1][0]
+        """NDCG@10 without transfer of users with a pseudo-cold target [n] and with a warm one [m]"""
 
     @property
-    def sizes(self) -> tuple[int, int]:
-        """Users with a pseudo-cold target, and with a warm one."""
-        return int(self.is_cold.sum()), int((~self.is_cold).sum())
+    def means(self) -> tuple[float, float]:
+        """Cold and warm NDCG@10 without transfer."""
+        return float(self.before[0].mean()), float(self.before[1].mean())
 
-    def by_item(self, gains: Float64) -> Float64:
-        """Return the sums [items] of what users with a pseudo-cold target gain [n], over those with the same target.
+    def least(self, margin: float, settings: SelectionSettings) -> float:
+        """Return the warm NDCG@10 without transfer, raised by `margin` times the loss allowed."""
+        return self.means[1] * (1 + margin * settings.max_warm_loss)
 
-        A residual that happens to suit an item suits all who want it: other items, not other users, are the question.
-        """
-        targets = np.asarray(self.users.targets)[self.is_cold]
-        _, item = np.unique(targets, return_inverse=True)
-        return np.bincount(item, weights=gains).astype(np.float64)
-
-    def transfer(self, settings: TransferSettings) -> Transfer[npt.NDArray[Any]]:
-        """Return what the pseudo-cold items get from the warm ones."""
-        probe, first = self.probe, self.probe.num_warm + 1
-        vectors = probe.content if settings.space == "item_vectors" else probe.embedding
-        if settings.space not in self._neighbors:
-            k = min(WIDEST, probe.num_warm)
-            self._neighbors[settings.space] = nearest_warm(
-                vectors[first:], vectors[1:first], k, settings.index
-            )
-        near = self._neighbors[settings.space]
-        return propagate(
-            vectors[first:], vectors[1:first], probe.residuals[1:first], settings, neighbors=near
+    def curve(self, transfer: TransferSettings | None, bound: float | None) -> Tried:
+        """Return what `transfer` does at every exposure."""
+        cold, warm = self.panels[bound].gains(transfer, EXPOSURES)
+        by_item = [self.reference.by_item(row - self.before[0]) for row in cold]
+        errors = (
+            tuple(float(of.std() * math.sqrt(len(of)) / cold.shape[1]) for of in by_item),
+            tuple(float(of.std() / math.sqrt(len(of))) for of in warm - self.before[1]),
         )
-
-    def curve(self, settings: TransferSettings | None) -> Tried:
-        """Return the mean NDCG@10 with what `settings` give the pseudo-cold items, at every offset of their scores."""
-        scorer = self._scorer(settings)
-        top = top_scores(scorer, self.users, self.probe.num_warm)
-        offsets = [float(offset) for offset in np.round(OFFSETS * self.unit, 6)]
-        values = [ndcg(top.ranks(offset)) for offset in offsets]
-        cold, warm = (
-            tuple(float(value[kind].mean()) for value in values) for kind in (self.is_cold, ~self.is_cold)
-        )
-        return Tried(settings, tuple(offsets), cold, warm)
-
-    @cached_property
-    def unit(self) -> float:
-        """Standard deviation of the scores that a user's items have, without transfer, on average over users."""
-        scorer = self._scorer(None)
-        histories = DeviceSequences.of(self.users.take(np.arange(min(256, len(self.users)))), scorer.device)
-        every = torch.arange(len(histories), device=scorer.device)
-        with torch.inference_mode():
-            scores = scorer.scores(scorer.encode(*histories.padded(every, scorer.max_length)))
-            return float(scores[:, 1:].std(dim=1).mean())
-
-    def ndcg(self, settings: TransferSettings | None, *, shuffled: bool = False) -> tuple[Float64, Float64]:
-        """Return NDCG@10 of the users with a pseudo-cold target [n] and of those with a warm one [m].
-
-        `settings` say what the pseudo-cold items are given; None: nothing. `shuffled`: each is given another one's.
-        """
-        offset = 0.0 if settings is None else settings.offset
-        scorer = self._scorer(settings, offset, shuffled)
-        ranks = evaluate(scorer, self.users, self.probe.num_warm, headline_only=True).rank_all_kept
-        return ndcg(ranks[self.is_cold]), ndcg(ranks[~self.is_cold])
-
-    def _scorer(
-        self, settings: TransferSettings | None, offset: float = 0.0, shuffled: bool = False
-    ) -> SASRecScorer:
-        first = self.probe.num_warm + 1
-        vectors = self.probe.content[first:]
-        if settings is not None:
-            order = np.random.default_rng(0).permutation(len(vectors)) if shuffled else slice(None)
-            vectors = vectors + self.transfer(settings).residuals[order]
-        self._table[first:] = torch.from_numpy(vectors).to(self._table)
-        self._bias[first:] = offset
-        return SASRecScorer(self.probe.encoder, self._table, self._bias if offset else None)
+        means = [tuple(float(value) for value in of.mean(axis=1)) for of in (cold, warm)]
+        return Tried(transfer, bound, EXPOSURES, means[0], means[1], errors)
 
 
-def _search(judge: Judge, settings: SelectionSettings, progress: Callable[[int], None] | None) -> list[Tried]:
-    """Return no transfer and every setting tried, by a tree-structured Parzen estimator that starts at the paper's.
+def _search(stage: Round, settings: SelectionSettings, progress: Callable[[int], None] | None) -> list[Tried]:
+    """Return every setting tried, by a tree-structured Parzen estimator that starts at the paper's.
 
-    A setting is worth the cold NDCG@10 that it has at the offset that keeps the warm one: so settings are compared where
-    they cost the same.
+    A setting is worth the cold NDCG@10 that it has at the exposure that keeps the warm one within the loss allowed, both
+    less their errors: so settings are compared where they cost the same, and what helps many items goes before what
+    happens to help a few as much.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=settings.seed, n_startup_trials=max(1, settings.trials // 3))
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.enqueue_trial(PAPER)
-    tried = [judge.curve(None)]
-    least = _warm(tried[0], MARGINS[0], settings)
+    study.enqueue_trial(PAPER | {"bound": 0})
+    tried: list[Tried] = []
     for number in range(settings.trials):
         trial = study.ask()
-        tried.append(judge.curve(_suggest(trial, min(WIDEST, judge.probe.num_warm))))
-        study.tell(trial, max(0.0, tried[-1].best(least)[0]))
+        bound = stage.bounds[trial.suggest_categorical("bound", range(len(stage.bounds)))]
+        made = _suggest(trial, min(WIDEST, stage.reference.num_warm))
+        tried.append(stage.curve(made, bound))
+        study.tell(trial, max(0.0, tried[-1].best(stage.least(MARGINS[0], settings))[0]))
         if progress is not None:
             progress(number + 1)
     return tried
 
 
-def _warm(nothing: Tried, margin: float, settings: SelectionSettings) -> float:
-    """Return the warm NDCG@10 without transfer, raised by `margin` times the loss allowed."""
-    plain = nothing.warm[nothing.offsets.index(0.0)]
-    return plain * (1 + margin * settings.max_warm_loss)
+def _best(stage: Round, tried: Sequence[Tried], settings: SelectionSettings) -> list[Tried]:
+    """Return no transfer, with each bound, the paper's settings, and for each bound the best that were tried."""
+    nothing = [Tried(None, bound, (), (), (), ((), ())) for bound in stage.bounds]
+    least = stage.least(MARGINS[0], settings)
+    ranked = sorted(tried[1:], key=lambda item: -item.best(least)[0])
+    best = [[item for item in ranked if item.max_delta_norm == bound][:FINALISTS] for bound in stage.bounds]
+    return [*nothing, tried[0], *(item for group in best for item in group)]
 
 
 def _suggest(trial: optuna.Trial, k_max: int) -> TransferSettings:
@@ -319,43 +308,51 @@ def _suggest(trial: optuna.Trial, k_max: int) -> TransferSettings:
     )
 
 
-def _candidates(tried: Sequence[Tried], settings: SelectionSettings) -> list[TransferSettings]:
-    """Return the best for cold items of what was tried, at each margin by which the warm metric rose.
+Candidate = tuple[TransferSettings, float | None]
+"""with its exposure, and the bound of the residuals' norm"""
+
+
+def _candidates(stage: Round, finalists: Sequence[Tried], settings: SelectionSettings) -> list[Candidate]:
+    """Return the best finalist for cold items at each margin by which the warm metric rose.
 
     The best of many is partly luck, in warm as in cold: where the first of them loses too much, a safer one may hold.
     """
-    nothing = tried[0].cold[tried[0].offsets.index(0.0)]
-    chosen: list[TransferSettings] = []
+    transfers = [(item, item.transfer) for item in finalists if item.transfer is not None]
+    chosen: list[Candidate] = []
     for margin in MARGINS:
-        least = _warm(tried[0], margin, settings)
-        best = max(tried[1:], key=lambda item: item.best(least)[0])
-        cold, offset = best.best(least)
-        if cold > nothing and best.transfer is not None:
-            candidate = best.transfer.model_copy(update={"offset": offset})
-            chosen += [candidate] if candidate not in chosen else []
+        least = stage.least(margin, settings)
+        item, transfer = max(transfers, key=lambda pair: pair[0].best(least)[0])
+        value, exposure = item.best(least)
+        candidate = transfer.model_copy(update={"exposure": exposure}), item.max_delta_norm
+        if value > stage.means[0] and candidate not in chosen:
+            chosen.append(candidate)
     return chosen
 
 
-def _test(judge: Judge, candidates: Sequence[TransferSettings], settings: SelectionSettings) -> list[Verdict]:
+def _test(stage: Round, candidates: Sequence[Candidate], settings: SelectionSettings) -> list[Verdict]:
     """Return the verdicts on the candidates."""
     verdicts: list[Verdict] = []
-    if not candidates:
-        return verdicts
-    before = judge.ndcg(None)
-    for candidate in candidates:
-        after = judge.ndcg(candidate)
-        control = judge.ndcg(candidate, shuffled=True)[0]
+    before, reference = stage.before, stage.reference
+    for transfer, bound in candidates:
+        after = [part[0] for part in stage.panels[bound].gains(transfer, [transfer.exposure])]
+        exposed = stage.panels[bound].gains(None, [transfer.exposure])[0][0]
         cold, warm = (new - old for new, old in zip(after, before, strict=True))
-        gains = (cold, after[0] - control)
-        p_cold, p_control = (min(1.0, paired_test(judge.by_item(gain)) * len(candidates)) for gain in gains)
+        gains = (cold, after[0] - exposed)
+        p_cold, p_exposed = (_p_higher(reference.by_item(gain)) for gain in gains)
         p_warm = paired_test(warm)
-        helps = min(gain.mean() for gain in gains) > 0 and max(p_cold, p_control) < settings.significance
-        lost = -warm.mean()
-        hurts = lost > settings.max_warm_loss * before[1].mean() or (
-            lost > 0 and p_warm < settings.significance
+        helps = max(p_cold, p_exposed) < settings.significance
+        hurts = warm.mean() < 0 and (
+            p_warm < settings.significance or -warm.mean() > settings.max_warm_loss * before[1].mean()
         )
         means = [(float(of[0].mean()), float(of[1].mean())) for of in (before, after)]
-        p = (p_cold, p_warm, p_control)
-        passed = bool(helps and not hurts)
-        verdicts.append(Verdict(candidate, means[0], means[1], float(control.mean()), p, passed))
+        p = (p_cold, p_warm, p_exposed)
+        verdicts.append(
+            Verdict(transfer, bound, means[0], means[1], float(exposed.mean()), p, bool(helps), bool(hurts))
+        )
     return verdicts
+
+
+def _p_higher(gains: Float64) -> float:
+    """Return the p value of a mean that is not above 0, [n] gains."""
+    both = paired_test(gains)
+    return both / 2 if gains.mean() > 0 else 1 - both / 2

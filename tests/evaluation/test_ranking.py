@@ -86,3 +86,40 @@ def test_a_method_that_cannot_tell_items_apart_gains_nothing(tiny_split) -> None
 def test_sequences_without_targets_are_refused(tiny_split) -> None:
     with pytest.raises(ValueError, match="targets"):
         evaluate(Table(tiny_split.num_items), tiny_split.train, tiny_split.num_warm)
+
+
+@given(st.data())
+def test_the_offset_of_an_exposure_gives_it(data) -> None:
+    num_items, num_warm = 60, data.draw(st.integers(20, 40))
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    scorer = Table(num_items)
+    scorer.table = torch.from_numpy(random.normal(size=(64, num_items + 1))).float()
+    n = 50
+    histories = random.integers(1, num_warm + 1, 3 * n).astype(np.int32)
+    targets = random.integers(1, num_items + 1, n).astype(np.int32)
+    users = Sequences(pa.array([str(i) for i in range(n)]), np.arange(0, 3 * n + 1, 3), histories, targets)
+    share = data.draw(st.floats(0.01, 0.9))  # met up to a few places: several users have the same scores
+    (offset,) = ranking.exposure_offsets(scorer, users, num_warm, [share])
+    scores = scorer.table[histories.reshape(n, 3).sum(axis=1) % 64].numpy().astype(np.float64)
+    scores[:, num_warm + 1 :] += offset - 1e-6
+    scores[:, 0] = -np.inf
+    np.put_along_axis(scores, histories.reshape(n, 3), -np.inf, axis=1)
+    first = np.argsort(-scores, axis=1)[:, :10]
+    assert (first > num_warm).mean() == pytest.approx(share, abs=0.012)
+    before = ranking.exposure_of_cold(scorer, users, num_warm)
+    assert before >= ranking.LEAST * (num_items - num_warm) / num_items
+    scorer.table[:, num_warm + 1 :] += offset - 1e-6
+    assert ranking.exposure_of_cold(scorer, users, num_warm) == pytest.approx(
+        max(share, ranking.LEAST * (num_items - num_warm) / num_items), abs=0.012
+    )
+
+
+def test_without_cold_items_there_is_nothing_to_expose() -> None:
+    scorer = Table(12)
+    users = Sequences(pa.array(["a"]), np.array([0, 2]), np.array([1, 2], np.int32), np.array([3], np.int32))
+    assert ranking.exposure_offsets(scorer, users, 12, [0.1, 0.5]) == [0.0, 0.0]
+    assert ranking.exposure_of_cold(scorer, users, 12) == 0.0
+    few = ranking.exposure_offsets(
+        scorer, users, 11, [0.05, 0.9]
+    )  # one cold item has one place of ten at most
+    assert few[0] == few[1]

@@ -35,12 +35,14 @@ def tables():
 
 @pytest.fixture
 def selection():
-    made = [None, {"k": 10, "offset": 0.0}, {"k": 2, "offset": 0.0}]
+    made = [None, {"k": 10, "exposure": None}, {"k": 2, "exposure": None}]
+    common = {"max_delta_norm": 0.5, "exposures": [0.5, 1, 2], "errors": [[0.01] * 3, [0.01] * 3]}
     tried = [
-        {"transfer": m, "offsets": [-1, 0, 1], "cold": [0.05, 0.1 + i / 50, 0.2], "warm": [0.31, 0.3, 0.28]}
+        {"transfer": m, "cold": [0.05, 0.1 + i / 50, 0.2], "warm": [0.31, 0.3, 0.28]} | common
         for i, m in enumerate(made)
     ]
-    said = {"transfer": {"k": 2, "offset": 1.0}, "reason": "made up", "tried": tried, "verdicts": []}
+    said = {"transfer": {"k": 2, "exposure": 2.0}, "max_delta_norm": 0.5, "reason": "made up"}
+    said |= {"before": [0.1, 0.3], "tried": tried[1:], "finalists": tried, "verdicts": []}
     said["users"] = [[5, 5], [5, 5]]
     return a.SelectionSpec.model_validate(said | {"seconds": 1.0, "training_seconds": 2.0})
 
@@ -51,8 +53,8 @@ def test_a_chosen_transfer_is_drawn_as_a_trade_off(tables, selection):
     assert list(drawn) == ["cold-by-k", "trade-off", "gates", "gains"]
     tried, test = drawn["trade-off"].axes
     assert [text.get_text() for text in tried.get_legend().get_texts()] == [
-        "no transfer, offset alone",
         "no transfer",
+        "no transfer, exposure alone",
         "the paper's, K=10",
         "the chosen one's",
         "chosen",

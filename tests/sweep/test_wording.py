@@ -30,8 +30,8 @@ def test_a_chosen_transfer_is_told_by_what_differs_from_the_paper():
 
     assert wording.chosen(None) == "none"
     assert wording.chosen(TransferSettings().model_dump(mode="json")) == "k 10"
-    other = TransferSettings(k=3, gate=None, rescale=True, offset=-0.123456)
-    assert wording.chosen(other.model_dump(mode="json")) == "k 3, rescale true, offset -0.123, no gate"
+    other = TransferSettings(k=3, gate=None, rescale=True, exposure=1.23456)
+    assert wording.chosen(other.model_dump(mode="json")) == "k 3, rescale true, exposure 1.23, no gate"
 
 
 def test_nested_settings_are_named_by_dots():

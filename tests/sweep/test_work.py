@@ -13,6 +13,8 @@ import pytest
 from coldray import storage
 from coldray.encode.embeddings import embedding_folder, publish, write_part
 from coldray.errors import UserError
+from coldray.evaluation.ranking import exposure_of_cold
+from coldray.models.scorers import SASRecScorer
 from coldray.sweep.grid import make_cells
 from coldray.sweep.work import Workspace
 from coldray.training import Backbone
@@ -196,7 +198,8 @@ def test_two_that_train_the_same_backbone_do_each_other_no_harm(tiny_settings, t
     assert sorted(path.name for path in folder.iterdir()) == ["backbone.json", "model.safetensors"]
 
 
-CHOOSING = {"trials": 6, "pseudo_cold": 0.2}
+PROBES = 1
+CHOOSING = {"trials": 6, "pseudo_cold": 0.2, "probes": PROBES}
 
 
 def selection_of(runs):
@@ -210,8 +213,10 @@ def test_a_transfer_is_chosen_once_for_all_seeds_and_applied(tiny_settings, tiny
     )
     workspace, cells, _ = run_all(settings, tmp_path)
     chosen = selection_of(tmp_path)
-    assert len(chosen["tried"]) == 7
-    assert len(os.listdir(tmp_path / "backbones")) == 2 + 2
+    assert len(chosen["tried"]) == 6
+    sides, bounds = 2, 2
+    others = 2 if chosen["max_delta_norm"] == 2.0 else 0
+    assert len(os.listdir(tmp_path / "backbones")) == 2 + others + sides * bounds * PROBES
     for cell in cells:
         folder = workspace.result_folder(cell)
         selected = cell.method == "delta+selected"
@@ -221,18 +226,25 @@ def test_a_transfer_is_chosen_once_for_all_seeds_and_applied(tiny_settings, tiny
             assert storage.exists(f"{folder}/transfer.parquet") == (chosen["transfer"] is not None)
     # Whichever was chosen, the other way is taken where it says so.
     path = f"{workspace._folder('selections', cells[-1].selection_id, cells[-1])}/selection.json"
+    storage.write_json(path, chosen | {"transfer": None, "max_delta_norm": 0.5})
+    assert workspace.backbone_cell(cells[-1]) == cells[-1]
     plain = Backbone.load(workspace._backbone_folder(cells[-1])).embedding.table().detach()
-    storage.write_json(path, chosen | {"transfer": None})
     assert np.array_equal(workspace._scorer(cells[-1])[0].item_vectors, plain)
-    given = {"k": 3, "offset": -0.25, "space": "embedding"}
-    storage.write_json(path, chosen | {"transfer": given})
+    given = {"k": 3, "exposure": 1.5, "space": "embedding"}
+    storage.write_json(path, chosen | {"transfer": given, "max_delta_norm": 0.5})
     scorer, transfer = workspace._scorer(cells[-1])
     first = tiny_split.num_warm + 1
     assert transfer.neighbors.shape[1] == 3
     assert np.array_equal(scorer.item_vectors[:first], plain[:first])
     assert not np.array_equal(scorer.item_vectors[first:], plain[first:])
     assert set(scorer.item_bias[:first].tolist()) == {0.0}
-    assert set(scorer.item_bias[first:].tolist()) == {-0.25}
+    assert len(set(scorer.item_bias[first:].tolist())) == 1
+    known = (tiny_split.validation, tiny_split.num_warm)
+    before = exposure_of_cold(SASRecScorer(scorer.encoder, plain), *known)
+    assert exposure_of_cold(scorer, *known) == pytest.approx(1.5 * before, abs=0.02)
+    storage.write_json(path, chosen | {"transfer": None, "max_delta_norm": 2.0})
+    assert workspace.backbone_cell(cells[-1]).training.max_delta_norm == 2.0
+    assert workspace._backbone_folder(cells[-1]) != workspace._backbone_folder(cells[1])
 
 
 def test_neither_test_users_nor_cold_items_reach_the_choice(

@@ -254,8 +254,11 @@ def test_bad_input_is_named() -> None:
 
 
 def test_keywords_are_the_settings() -> None:
-    # `space` says which arrays a sweep gives, and here they are given.
-    assert TransferOptions.__annotations__.keys() == TransferSettings.model_fields.keys() - {"space"}
+    # `space` says which arrays a sweep gives, and here they are given; `exposure` is of the ranking.
+    assert TransferOptions.__annotations__.keys() == TransferSettings.model_fields.keys() - {
+        "space",
+        "exposure",
+    }
 
 
 def test_settings_read_from_yaml_like_data() -> None:

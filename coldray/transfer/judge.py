@@ -1,0 +1,149 @@
+"""Measures transfers on a probe: a model that never saw some warm items, and users of whom some want them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from coldray.data.dataset import Sequences
+from coldray.evaluation import ndcg
+from coldray.evaluation.ranking import exposure_of_cold, exposure_offsets, top_scores
+from coldray.models.sasrec import SASRec
+from coldray.models.scorers import SASRecScorer
+from coldray.transfer.neighbors import Neighbors, nearest_warm
+from coldray.transfer.residuals import TransferSettings, propagate
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+WIDEST = 100
+"""largest K that is looked for"""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A model that was trained without some items, and users who say how well it ranks them."""
+
+    encoder: SASRec
+    content: Float32
+    """[num_items + 1, d] frozen vectors e0, the pseudo-cold items last, row 0 the padding's"""
+    embedding: Float32
+    """[num_items + 1, e] the embedding that they were reduced from"""
+    residuals: Float32
+    """[num_items + 1, d] trained residuals D"""
+    num_warm: int
+    known: Sequences
+    """users on whom the exposure of cold items is set; their targets do not count"""
+    users: Sequences
+    """with targets of both kinds"""
+
+
+class Judge:
+    """Measures transfers on a probe, on at most `most` of its users of each kind."""
+
+    def __init__(self, probe: Probe, most: int, seed: int) -> None:
+        self.probe = probe
+        cold = np.asarray(probe.users.targets) > probe.num_warm
+        random = np.random.default_rng(seed)
+        drawn = [random.permutation(np.flatnonzero(kind))[:most] for kind in (cold, ~cold)]
+        self.users = probe.users.take(np.sort(np.concatenate(drawn)))
+        self.is_cold = np.asarray(self.users.targets) > probe.num_warm
+        device = next(probe.encoder.parameters()).device
+        self._table = torch.from_numpy(probe.content + probe.residuals).to(device)
+        self._neighbors: dict[str, Neighbors] = {}
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Users with a pseudo-cold target, and with a warm one."""
+        return int(self.is_cold.sum()), int((~self.is_cold).sum())
+
+    def by_item(self, gains: Float64) -> Float64:
+        """Return the sums [items] of what users with a pseudo-cold target gain [n], over those with the same target.
+
+        A residual that happens to suit an item suits all who want it: other items, not other users, are the question.
+        """
+        targets = np.asarray(self.users.targets)[self.is_cold]
+        _, item = np.unique(targets, return_inverse=True)
+        return np.bincount(item, weights=gains).astype(np.float64)
+
+    def residuals(self, settings: TransferSettings) -> Float32:
+        """Return what the pseudo-cold items get from the warm ones, [n, d]."""
+        probe, first = self.probe, self.probe.num_warm + 1
+        vectors = probe.content if settings.space == "item_vectors" else probe.embedding
+        if settings.space not in self._neighbors:
+            k = min(WIDEST, probe.num_warm)
+            self._neighbors[settings.space] = nearest_warm(
+                vectors[first:], vectors[1:first], k, settings.index
+            )
+        near = self._neighbors[settings.space]
+        made: Float32 = propagate(
+            vectors[first:], vectors[1:first], probe.residuals[1:first], settings, neighbors=near
+        ).residuals
+        return made
+
+    def gains(
+        self, residuals: Float32 | None, exposures: Sequence[float | None] = (None,)
+    ) -> tuple[Float64, Float64]:
+        """Return NDCG@10 of users with a pseudo-cold target [exposures, n] and of those with a warm one [exposures, m].
+
+        `residuals` [items, d] are given to the pseudo-cold items; None: nothing is. Exposure None: items as scored.
+        """
+        asked = [exposure * self.exposure for exposure in exposures if exposure is not None]
+        scorer, probe = self._scorer(residuals), self.probe
+        top = top_scores(scorer, self.users, probe.num_warm)
+        offsets = iter(exposure_offsets(scorer, probe.known, probe.num_warm, asked) if asked else ())
+        gains = [ndcg(top.ranks(0.0 if exposure is None else next(offsets))) for exposure in exposures]
+        table = np.array(gains, np.float64)
+        return table[:, self.is_cold], table[:, ~self.is_cold]
+
+    @cached_property
+    def exposure(self) -> float:
+        """Share of the first ten places that the pseudo-cold items get without transfer."""
+        return exposure_of_cold(self._scorer(None), self.probe.known, self.probe.num_warm)
+
+    def _scorer(self, residuals: Float32 | None) -> SASRecScorer:
+        first = self.probe.num_warm + 1
+        vectors = self.probe.content[first:] + (0 if residuals is None else residuals)
+        self._table[first:] = torch.from_numpy(vectors).to(self._table)
+        return SASRecScorer(self.probe.encoder, self._table)
+
+
+class Panel:
+    """Several judges as one: what they measure stands side by side, in their order."""
+
+    def __init__(self, probes: Sequence[Probe], most: int, seed: int) -> None:
+        self.judges = [Judge(probe, most, seed) for probe in probes]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Users with a pseudo-cold target, and with a warm one."""
+        cold, warm = zip(*(judge.sizes for judge in self.judges), strict=True)
+        return sum(cold), sum(warm)
+
+    @property
+    def num_warm(self) -> int:
+        """Fewest warm items of a probe."""
+        return min(judge.probe.num_warm for judge in self.judges)
+
+    def gains(
+        self, settings: TransferSettings | None, exposures: Sequence[float | None] = (None,)
+    ) -> tuple[Float64, Float64]:
+        """Return what `Judge.gains` returns, with the residuals that `settings` give; None: without any."""
+        return _beside(
+            judge.gains(None if settings is None else judge.residuals(settings), exposures)
+            for judge in self.judges
+        )
+
+    def by_item(self, gains: Float64) -> Float64:
+        """Return what `Judge.by_item` returns for users with a pseudo-cold target [n]."""
+        ends = np.cumsum([judge.sizes[0] for judge in self.judges])[:-1]
+        parts = zip(self.judges, np.split(gains, ends), strict=True)
+        return np.concatenate([judge.by_item(part) for judge, part in parts])
+
+
+def _beside(parts: Iterable[tuple[Float64, Float64]]) -> tuple[Float64, Float64]:
+    cold, warm = zip(*parts, strict=True)
+    return np.concatenate(cold, axis=1), np.concatenate(warm, axis=1)

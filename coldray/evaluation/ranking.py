@@ -136,11 +136,15 @@ def _ranks(
 def _scored(
     scorer: Scorer, test: Sequences, seen: Sequences | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Yield of some users at a time: places in `test` [B], scores [B, N + 1], targets [B], seen items [B, S]."""
+    """Yield of some users at a time: places in `test` [B], scores [B, N + 1], targets [B], seen items [B, S].
+
+    Without targets they are 0.
+    """
     device = scorer.device
     histories = DeviceSequences.of(test, device)
     seen_items = histories if seen is None else DeviceSequences.of(seen, device)
-    targets = torch.from_numpy(np.asarray(test.targets, dtype=np.int64)).to(device)
+    wanted = np.zeros(len(test)) if test.targets is None else np.asarray(test.targets)
+    targets = torch.from_numpy(wanted.astype(np.int64)).to(device)
     scale = 1 if device.type == "cpu" else 16
     rows = max(1, scale * scale * SCORE_BYTES // (4 * (scorer.num_items + 1)))
     widest_seen = int(seen_items.lengths.max(initial=1))
@@ -199,6 +203,25 @@ def top_scores(scorer: Scorer, test: Sequences, num_warm: int, k: int = 11) -> T
     table = found.cpu().numpy()
     cold = np.asarray(test.targets) > num_warm
     return TopScores(table[:, 0], cold, table[:, 1 : k + 1], table[:, k + 1 :])
+
+
+@torch.inference_mode()
+def top_items(
+    scorer: Scorer, users: Sequences, n: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Return the n items with the highest scores of those that a user has not had, best first: indices [users, n], scores.
+
+    Where there are fewer the rest are 0, with a score of -inf.
+    """
+    items = torch.zeros(len(users), n, dtype=torch.int32)
+    best = torch.full((len(users), n), float("-inf"))
+    for ids, scores, _, seen in _scored(scorer, users):
+        scores.scatter_(1, seen, float("-inf"))[:, 0] = float("-inf")
+        found = scores.topk(min(n, scores.shape[1]), dim=1)
+        width, at = found.values.shape[1], ids.cpu()
+        items[at, :width] = (found.indices * torch.isfinite(found.values)).int().cpu()
+        best[at, :width] = found.values.float().cpu()
+    return items.numpy(), best.numpy()
 
 
 def exposure_of_cold(scorer: Scorer, users: Sequences, num_warm: int) -> float:

@@ -158,6 +158,15 @@ class Workspace:
         """Return where what cells share is kept, or what this cell makes for itself."""
         return storage.join(self.runs, kind, name if self.share_backbones else f"{name}-{cell.cell_id}")
 
+    def scorer(self, cell: Cell) -> tuple[Scorer, Split]:
+        """Return what a cell that has been run ranks with, and its split. Raises UserError if it has not been run."""
+        if not storage.exists(storage.join(self.result_folder(cell), DONE)):
+            raise UserError(
+                f"{self.runs}: {a.variant_label(cell.method, cell.k)} seed={cell.seed} has not been run to its end; go on "
+                "with coldray sweep resume"
+            )
+        return self._scorer(cell)[0], self._split(cell)
+
     def _scorer(self, cell: Cell) -> tuple[Scorer, Transfer[npt.NDArray[Any]] | None]:
         """Return what the cell evaluates and, if it transfers, what was transferred."""
         split = self._split(cell)

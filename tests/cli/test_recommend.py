@@ -2,10 +2,10 @@
 
 import json
 
-import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from pyarrow import csv
 
 from coldray import storage
 from coldray.cli.recommend import recommend

@@ -153,11 +153,12 @@ class SelectionSpec(Settings):
     transfer: dict[str, Any] | None
     max_delta_norm: float | None
     reason: Annotated[str, Field(max_length=1000)]
-    before: tuple[float, float]
+    before: tuple[float, float] | None
     tried: tuple[TriedSpec, ...]
     finalists: tuple[TriedSpec, ...]
     verdicts: tuple[VerdictSpec, ...]
     users: tuple[tuple[int, int], tuple[int, int]]
+    alignment: float | None
     seconds: float
     training_seconds: float
 

@@ -135,7 +135,7 @@ def _trade_off(tables: Tables, selection: a.SelectionSpec) -> Figure:
     tried, test = figure.subplots(1, 2)
     for item in selection.finalists:
         tried.plot(item.warm, item.cold, color=GRID, linewidth=0.6, alpha=0.6)
-    cold, warm = selection.before
+    cold, warm = selection.before or (0.0, 0.0)
     tried.scatter(warm, cold, s=60, color=INK, marker="X", label="no transfer", zorder=3)
     nothing = [item for item in selection.finalists if item.transfer is None]
     tried.plot(

@@ -187,6 +187,7 @@ def selection_table(tables: Tables) -> TextTable:
                     chosen(selection.transfer),
                     norm_bound(selection),
                     *_verdict(verdict),
+                    DASH if selection.alignment is None else f"{selection.alignment:.3f}",
                     f"{selection.seconds:.1f}",
                 )
             )
@@ -198,9 +199,13 @@ def selection_table(tables: Tables) -> TextTable:
         "p",
         "warm NDCG@10",
         "p",
+        "alignment",
         "seconds",
     )
-    note = "Chosen on warm items that played cold ones and on validation users; no cold item and no test user took part."
+    note = (
+        "Chosen on warm items that played cold ones and on validation users; no cold item and no test user took part. "
+        "Alignment: mean cosine of a warm item's residual and those of its neighbours, 0 where they say nothing."
+    )
     return TextTable("selection", "Selected transfers", columns, tuple(rows), note)
 
 

@@ -3,6 +3,7 @@
 Plain functions over NumPy or Torch arrays: no cluster, no files.
 """
 
+from coldray.transfer.alignment import alignment
 from coldray.transfer.gate import Gate
 from coldray.transfer.judge import Probe
 from coldray.transfer.neighbors import Index, Neighbors, nearest_warm
@@ -19,6 +20,7 @@ __all__ = [
     "SelectionSettings",
     "Transfer",
     "TransferSettings",
+    "alignment",
     "nearest_warm",
     "propagate",
     "select_transfer",

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from coldray.evaluation.significance import paired_test
 from coldray.settings import Settings
+from coldray.transfer.alignment import alignment
 from coldray.transfer.gate import Gate
 from coldray.transfer.judge import WIDEST, Float64, Panel, Probe
 from coldray.transfer.residuals import TransferSettings
@@ -147,8 +148,8 @@ class Choice:
     """None: no transfer"""
     max_delta_norm: float | None
     """bound of the residuals' norm to train with"""
-    before: tuple[float, float]
-    """cold and warm NDCG@10 without transfer in the search"""
+    before: tuple[float, float] | None
+    """cold and warm NDCG@10 without transfer in the search; None without users to judge by"""
     tried: tuple[Tried, ...]
     """in the order of the search"""
     finalists: tuple[Tried, ...]
@@ -156,6 +157,8 @@ class Choice:
     verdicts: tuple[Verdict, ...]
     users: tuple[tuple[int, int], tuple[int, int]]
     """with a pseudo-cold and a warm target, of the search and of the test"""
+    alignment: float | None
+    """of the first probe's embedding and residuals: about 0 where neighbours say nothing; None without residuals"""
 
     def record(self) -> dict[str, Any]:
         """Return everything as JSON-like data."""
@@ -211,9 +214,9 @@ def select_transfer(
     second = Round(
         {part.max_delta_norm: Panel(part.test, settings.test_users, settings.seed) for part in sets}
     )
-    sizes = (again.sizes, second.sizes)
+    sizes, aligned = (again.sizes, second.sizes), _alignment(sets[0].search[0])
     if 0 in (*sizes[0], *sizes[1]):
-        return Choice(None, bounds[0], (math.nan, math.nan), (), (), (), sizes)
+        return Choice(None, bounds[0], None, (), (), (), sizes, aligned)
     tried = _search(first, settings, progress)
     finalists = [again.curve(item.transfer, item.max_delta_norm) for item in _best(first, tried, settings)]
     verdicts = _test(second, _candidates(again, finalists, settings), settings)
@@ -223,7 +226,15 @@ def select_transfer(
     transfer, bound = (None, bounds[0])
     if best is not None and best.helps:
         transfer, bound = best.transfer, best.max_delta_norm
-    return Choice(transfer, bound, again.means, tuple(tried), tuple(finalists), tuple(verdicts), sizes)
+    return Choice(
+        transfer, bound, again.means, tuple(tried), tuple(finalists), tuple(verdicts), sizes, aligned
+    )
+
+
+def _alignment(probe: Probe) -> float | None:
+    warm = slice(1, probe.num_warm + 1)
+    found = alignment(probe.embedding[warm], probe.residuals[warm])
+    return None if math.isnan(found) else found
 
 
 class Round:

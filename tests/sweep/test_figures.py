@@ -43,7 +43,7 @@ def selection():
     ]
     said = {"transfer": {"k": 2, "exposure": 2.0}, "max_delta_norm": 0.5, "reason": "made up"}
     said |= {"before": [0.1, 0.3], "tried": tried[1:], "finalists": tried, "verdicts": []}
-    said["users"] = [[5, 5], [5, 5]]
+    said |= {"users": [[5, 5], [5, 5]], "alignment": 0.3}
     return a.SelectionSpec.model_validate(said | {"seconds": 1.0, "training_seconds": 2.0})
 
 

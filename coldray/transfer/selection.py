@@ -33,6 +33,9 @@ FINALISTS = 4
 """settings with each bound that are measured again on more users"""
 EXPOSURES = tuple(float(times) for times in np.geomspace(0.25, 32, 36).round(3))
 """places of cold items among the first ten that are tried, as multiples of those that they have without transfer"""
+RETRAINING = 0.015
+"""standard deviation of a probe's warm NDCG@10 over trainings, as a share: what one training gains over another of its
+kind, the next one need not gain"""
 PAPER: dict[str, Any] = {"k": 10, "temperature": 0.07, "alpha": 1.0, "rescale": False}
 PAPER |= {"gate": "maxsim_sigmoid", "tau": 0.25, "beta": 20.0, "space": "item_vectors"}
 """the settings of gated residual transfer, which are tried first"""
@@ -108,7 +111,8 @@ class Tried:
     warm: tuple[float, ...]
     """likewise of users with a warm target"""
     errors: tuple[tuple[float, ...], tuple[float, ...]]
-    """standard errors of their differences to no transfer: of the cold ones over items, of the warm ones over users"""
+    """standard errors of their differences to no transfer: of the cold ones over items; of the warm ones over users and,
+    with another bound of the residuals' norm, between trainings"""
 
     def best(self, least: float) -> tuple[float, float]:
         """Return the highest cold NDCG@10 where the warm one is `least` or more, and its exposure; -inf if nowhere.
@@ -254,6 +258,12 @@ class Round:
         """Cold and warm NDCG@10 without transfer."""
         return float(self.before[0].mean()), float(self.before[1].mean())
 
+    def doubt(self, bound: float | None) -> float:
+        """Return the warm NDCG@10 by which models of another bound may be better by the luck of their training."""
+        if bound == self.bounds[0]:
+            return 0.0
+        return RETRAINING * self.means[1] / math.sqrt(len(self.reference.judges))
+
     def least(self, margin: float, settings: SelectionSettings) -> float:
         """Return the warm NDCG@10 without transfer, raised by `margin` times the loss allowed."""
         return self.means[1] * (1 + margin * settings.max_warm_loss)
@@ -264,7 +274,9 @@ class Round:
         by_item = [self.reference.by_item(row - self.before[0]) for row in cold]
         errors = (
             tuple(float(of.std() * math.sqrt(len(of)) / cold.shape[1]) for of in by_item),
-            tuple(float(of.std() / math.sqrt(len(of))) for of in warm - self.before[1]),
+            tuple(
+                math.hypot(of.std() / math.sqrt(len(of)), self.doubt(bound)) for of in warm - self.before[1]
+            ),
         )
         means = [tuple(float(value) for value in of.mean(axis=1)) for of in (cold, warm)]
         return Tried(transfer, bound, EXPOSURES, means[0], means[1], errors)
@@ -352,8 +364,8 @@ def _test(stage: Round, candidates: Sequence[Candidate], settings: SelectionSett
         p_cold, p_exposed = (_p_higher(reference.by_item(gain)) for gain in gains)
         p_warm = paired_test(warm)
         helps = max(p_cold, p_exposed) < settings.significance
-        hurts = warm.mean() < 0 and (
-            p_warm < settings.significance or -warm.mean() > settings.max_warm_loss * before[1].mean()
+        hurts = (warm.mean() < 0 and p_warm < settings.significance) or (
+            warm.mean() - stage.doubt(bound) < -settings.max_warm_loss * before[1].mean()
         )
         means = [(float(of[0].mean()), float(of[1].mean())) for of in (before, after)]
         p = (p_cold, p_warm, p_exposed)

@@ -219,7 +219,7 @@ def _gates(rows: Sequence[Row]) -> Figure:
 
 def _gains(tables: Tables) -> Figure:
     """Return the gain over the baseline per popularity of the target, with 95% intervals over users."""
-    transfer = {row.label: row for row in tables.rows if row.k is not None}
+    transfer = {row.label: row for row in tables.rows if row.k is not None or row.selections}
     chosen = [gain for gain in tables.gains if not transfer or gain.label in transfer]
     methods = {row.method for row in transfer.values()}
     labels = list(dict.fromkeys(gain.label for gain in chosen))[: len(COLOURS)]

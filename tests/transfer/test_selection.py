@@ -70,6 +70,17 @@ def test_another_bound_of_the_norm_is_taken_where_it_is_better(made_up) -> None:
     assert select_transfer([better, poor], QUICK).max_delta_norm == 2.0
 
 
+def test_the_luck_of_a_training_is_held_against_another_bound(made_up) -> None:
+    panels = {bound: Panel([made_up(True, 0)] * 4, 50, 0) for bound in (0.5, 2.0)}
+    stage = Round(panels)
+    assert stage.doubt(0.5) == 0.0
+    assert stage.doubt(2.0) == pytest.approx(0.015 * stage.means[1] / 2)
+    own, other = (stage.curve(TransferSettings(), bound) for bound in panels)
+    assert own.warm == other.warm
+    assert min(other.errors[1]) >= stage.doubt(2.0)
+    assert own.best(stage.means[1])[0] >= other.best(stage.means[1])[0]
+
+
 def test_the_same_arguments_give_the_same_choice(made_up) -> None:
     first, again = (choose(made_up(True, 0), made_up(True, 1)).record() for _ in range(2))
     assert first == again

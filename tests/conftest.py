@@ -146,6 +146,7 @@ class SyntheticSweep:
         if cell["transfer"]:
             gates = np.random.default_rng(cell["k"]).beta(4, 2, 40).astype(np.float32)
             columns = {"item_id": [f"item-{i}" for i in range(40)], "gate": gates, "max_similarity": gates}
+            columns |= {"item": np.arange(40, dtype=np.int32)}
             pq.write_table(pa.table(columns), folder / "transfer.parquet")
             metrics["mean_gate"] = float(gates.mean())
         return metrics | {"seconds": 1.5}

@@ -1,5 +1,6 @@
-"""From checked results to tables: means over seeds, differences to the baseline, gains by popularity."""
+"""From checked results to tables: means over seeds, differences to the baseline, gains by popularity and similarity."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ HEADLINE_METRIC = "cold_NDCG@10"
 COMPARED = ("cold_NDCG@10", "cold_Recall@10", "warm_NDCG@10", "NDCG@10")
 """metrics whose difference to the baseline is tested"""
 BUCKET_METRIC = "NDCG@10"
-WARM_BUCKETS = 4
+WARM_BUCKETS, COLD_BUCKETS = 4, 3
 SIGNIFICANT = 0.05
 
 Pairs = list[tuple[CellResult, CellResult]]
@@ -85,7 +86,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Gain:
-    """The difference to the baseline for targets of one popularity."""
+    """The difference to the baseline for targets of one popularity, or one similarity to warm items."""
 
     label: str
     bucket: str
@@ -159,7 +160,9 @@ def _row(group: Sequence[CellResult]) -> Row:
         seeds=tuple(result.cell.seed for result in group),
         run_ids=tuple(result.run_id for result in group),
         values=values,
-        gates=tuple(result.gates.astype(np.float64) for result in group if result.gates is not None),
+        gates=tuple(
+            result.cold_items.gates.astype(np.float64) for result in group if result.cold_items is not None
+        ),
         selections=tuple(result.selection for result in group if result.selection is not None),
     )
 
@@ -218,12 +221,43 @@ def _adjusted(differences: Sequence[Difference]) -> list[Difference]:
 
 
 def _gains(variants: Sequence[Pairs]) -> list[Gain]:
-    """Return the differences to the baseline per bucket of the target's training interactions."""
+    """Return the differences to the baseline per bucket of targets."""
     users = _user_differences(variants, BUCKET_METRIC)
+    test = variants[0][0][0].test
+    made = (pair[0].cold_items for pairs in variants for pair in pairs)
+    first = next((items for items in made if items is not None), None)
+    buckets = [*similarity_buckets(test, first), *popularity_buckets(test)]
     return [
         Gain(_label(pairs), name, int(members.sum()), interval)
-        for name, members in popularity_buckets(variants[0][0][0].test)
+        for name, members in buckets
         for pairs, interval in zip(variants, paired_bootstraps(users[members]), strict=True)
+    ]
+
+
+def similarity_buckets(
+    test: a.TestUsers, items: a.ColdItems | None
+) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+    """Return names of cosines and [n] which users have a cold target with such a nearest warm item.
+
+    Up to three parts of about as many users; none without transfer. A target of which nothing is said is in no part.
+    """
+    if items is None or not len(items.items):
+        return []
+    order = np.argsort(items.items)
+    place = np.minimum(np.searchsorted(items.items[order], test.targets), len(order) - 1)
+    known = test.cold & (items.items[order][place] == test.targets)
+    near = np.where(known, items.similarities[order][place], np.nan)
+    if not known.any():
+        return []
+    edges = np.unique(np.quantile(near[known], np.linspace(0, 1, COLD_BUCKETS + 1), method="higher"))
+    if len(edges) == 1:
+        return []
+    return [
+        (
+            f"cold, cosine {low:.2f}–{high:.2f}",
+            known & (near <= high) & ((near > low) if i else (near >= low)),
+        )
+        for i, (low, high) in enumerate(itertools.pairwise(edges))
     ]
 
 

@@ -191,6 +191,18 @@ class TestUsers:
         return len(self.targets)
 
 
+@dataclass(frozen=True)
+class ColdItems:
+    """What a run transferred to the cold items."""
+
+    items: Int32
+    """[n] item index, distinct"""
+    gates: npt.NDArray[np.float32]
+    """[n] share of the transferred residual"""
+    similarities: npt.NDArray[np.float32]
+    """[n] cosine of the nearest warm item"""
+
+
 S = TypeVar("S", bound=Settings)
 
 
@@ -278,18 +290,23 @@ def read_ranks(path: Path) -> tuple[TestUsers, dict[str, Int32]]:
     ), ranks
 
 
-def read_gates(path: Path) -> npt.NDArray[np.float32]:
-    """Return [number of cold items] the gates of a transfer.parquet.
+def read_transfer(path: Path) -> ColdItems:
+    """Return what a transfer.parquet says of the cold items.
 
-    Raises InvalidRunError unless all are in 0..1.
+    Raises InvalidRunError unless all gates are in 0..1, all similarities in -1..1 and all items distinct.
     """
-    table = _read_parquet(path, ["item_id", "gate", "max_similarity"])
-    if not pa.types.is_floating(table.schema.field("gate").type):
-        raise InvalidRunError(f"{TRANSFER}: the column gate holds no floating point numbers")
-    gates: npt.NDArray[np.float32] = table["gate"].to_numpy().astype(np.float32)
-    if not ((gates >= 0) & (gates <= 1)).all():
-        raise InvalidRunError(f"{TRANSFER}: a gate is not between 0 and 1")
-    return gates
+    table = _read_parquet(path, ["item_id", "item", "gate", "max_similarity"])
+    columns = {}
+    for name, low in (("gate", 0.0), ("max_similarity", -1.0)):
+        if not pa.types.is_floating(table.schema.field(name).type):
+            raise InvalidRunError(f"{TRANSFER}: the column {name} holds no floating point numbers")
+        columns[name] = values = table[name].to_numpy().astype(np.float32)
+        if not ((values >= low - 1e-5) & (values <= 1 + 1e-5)).all():
+            raise InvalidRunError(f"{TRANSFER}: a {name} is not between {low:g} and 1")
+    items = _integers(table, "item", np.int32)
+    if len(np.unique(items)) < len(items):
+        raise InvalidRunError(f"{TRANSFER}: has an item twice")
+    return ColdItems(items, columns["gate"], columns["max_similarity"])
 
 
 def _read_parquet(path: Path, columns: list[str]) -> pa.Table:

@@ -218,7 +218,7 @@ def _gates(rows: Sequence[Row]) -> Figure:
 
 
 def _gains(tables: Tables) -> Figure:
-    """Return the gain over the baseline per popularity of the target, with 95% intervals over users."""
+    """Return the gain over the baseline per similarity and popularity of the target, with 95% intervals over users."""
     transfer = {row.label: row for row in tables.rows if row.k is not None or row.selections}
     chosen = [gain for gain in tables.gains if not transfer or gain.label in transfer]
     methods = {row.method for row in transfer.values()}
@@ -243,9 +243,11 @@ def _gains(tables: Tables) -> Figure:
             capsize=3,
             label=f"K={transfer[label].k}" if len(methods) == 1 else label,
         )
-    names = [f"{name}\n{users:,} users" for name, users in buckets]
+    names = ["\n".join([*name.split(", "), f"{users:,} users"]) for name, users in buckets]
     axes.set_xticks(range(len(buckets)), names)
-    axes.set_xlabel("training interactions of the target")
+    axes.set_xlabel(
+        "cold targets by the cosine of their nearest warm item; warm ones by training interactions"
+    )
     what = f"NDCG@10 that {methods.pop()} gains" if len(methods) == 1 else "NDCG@10 gained"
     axes.set_title(f"{what} over {tables.baseline.label if tables.baseline else ''}, 95% interval over users")
     _legend(figure, axes, len(labels))

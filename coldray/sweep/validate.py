@@ -19,8 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -74,8 +72,8 @@ class CellResult:
     ranks: a.Int32
     """[n] of each user's target, in the headline setting"""
     test: a.TestUsers
-    gates: npt.NDArray[np.float32] | None
-    """[cold items]; None without transfer"""
+    cold_items: a.ColdItems | None
+    """None without transfer"""
     seconds: float
     """NaN where the run does not say"""
     selection: a.SelectionSpec | None = None
@@ -226,7 +224,7 @@ def _check_run(
     for metric in a.METRICS:
         recorded = run.metrics.get(a.metric_key(metric), math.nan)
         _agree(f"the metric {a.metric_key(metric)}", recorded, a.EVALUATION, values[a.HEADLINE][metric])
-    gates, selection = None, None
+    cold_items, selection = None, None
     if cell.selection is not None:
         if not (run.folder / a.SELECTION).exists():
             raise InvalidRunError(f"{a.SELECTION} is missing")
@@ -234,10 +232,12 @@ def _check_run(
     if cell.transfer is not None or (selection is not None and selection.transfer is not None):
         if not (run.folder / a.TRANSFER).exists():
             raise InvalidRunError(f"{a.TRANSFER} is missing")
-        gates = a.read_gates(run.folder / a.TRANSFER)
+        cold_items = a.read_transfer(run.folder / a.TRANSFER)
     shared = known.setdefault(_digest(test), test)
     seconds = run.metrics.get("seconds", math.nan)
-    return CellResult(run.run_id, cell, values, ranks[a.HEADLINE.column], shared, gates, seconds, selection)
+    return CellResult(
+        run.run_id, cell, values, ranks[a.HEADLINE.column], shared, cold_items, seconds, selection
+    )
 
 
 def _check_task(task: a.TaskSpec, run: RunRecord, cell: a.CellSpec, spec: a.SweepSpec) -> None:

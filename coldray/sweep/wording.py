@@ -171,8 +171,13 @@ def gain_table(tables: Tables) -> TextTable:
         )
         for gain in tables.gains
     ]
-    columns = ("method", "training interactions of the target", "users", "NDCG@10 gained", "95% interval")
-    return TextTable("gains", "Gain by popularity of the target", columns, tuple(rows))
+    columns = ("method", "target", "users", "NDCG@10 gained", "95% interval")
+    return TextTable(
+        "gains",
+        "Gain by similarity of a cold target to warm items, and by training interactions of the target",
+        columns,
+        tuple(rows),
+    )
 
 
 def selection_table(tables: Tables) -> TextTable:

@@ -296,10 +296,13 @@ class Workspace:
         headline = {key.replace("@", "_at_").lower(): value for key, value in rows[0].items() if "@" in key}
         metrics = headline | {"seconds": seconds}
         if transfer is not None:
-            ids = split.item_ids[split.num_warm :]
-            nearest = transfer.similarities[:, 0].astype(np.float32)
-            gates = {"item_id": ids, "gate": transfer.gate.astype(np.float32), "max_similarity": nearest}
-            storage.write_table(storage.join(folder, a.TRANSFER), pa.table(gates))
+            items = {
+                "item_id": split.item_ids[split.num_warm :],
+                "item": np.arange(split.num_warm + 1, split.num_items + 1, dtype=np.int32),
+                "gate": transfer.gate.astype(np.float32),
+                "max_similarity": transfer.similarities[:, 0].astype(np.float32),
+            }
+            storage.write_table(storage.join(folder, a.TRANSFER), pa.table(items))
             metrics["mean_gate"] = float(transfer.gate.mean())
         if cell.selection is not None:
             chosen = storage.read_bytes(self._selection_file(cell))

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from coldray.sweep import artifacts as a
-from coldray.sweep.aggregate import aggregate, popularity_buckets
+from coldray.sweep.aggregate import aggregate, popularity_buckets, similarity_buckets
 from coldray.sweep.validate import CellResult
 
 
@@ -32,7 +32,9 @@ def results_of(make_sweep):
                     metric: a.user_gains(ranks[members], metric).mean() if members.any() else math.nan
                     for metric, members in chosen.items()
                 }
-            gates = np.linspace(0, 1, 11, dtype=np.float32) if cell.transfer else None
+            parts = np.linspace(0, 1, 11, dtype=np.float32)
+            items = np.unique(made.targets[made.cold])[:11].astype(np.int32)
+            gates = a.ColdItems(items, parts[: len(items)], parts[: len(items)]) if cell.transfer else None
             run_id = f"{position:032x}"
             results.append(CellResult(run_id, cell, values, evaluation.rank_all_kept, users, gates, 1.0))
         return spec, results
@@ -134,3 +136,22 @@ def test_equal_counts_make_one_bucket(results_of):
     users = results[0].test
     same = a.TestUsers(users.users, users.targets, users.cold, np.where(users.cold, 0, 7))
     assert [name for name, _ in popularity_buckets(same)] == ["cold", "7"]
+
+
+def test_cold_targets_are_told_apart_by_similarity(results_of):
+    _, results = results_of(seeds=(1,), ks=(10,), users=500)
+    test = results[0].test
+    wanted = np.unique(test.targets[test.cold])
+    near = np.linspace(0.2, 0.8, len(wanted)).astype(np.float32)
+    backwards = np.argsort(-wanted)  # the order of the rows does not matter
+    items = a.ColdItems(wanted[backwards], near[backwards], near[backwards])
+    buckets = similarity_buckets(test, items)
+    assert len(buckets) == 3
+    assert buckets[0][0].startswith("cold, cosine 0.20–")
+    assert np.sum([members for _, members in buckets], axis=0).tolist() == test.cold.astype(int).tolist()
+    of = np.where(
+        test.cold, near[np.searchsorted(wanted, np.where(test.cold, test.targets, wanted[0]))], np.nan
+    )
+    assert of[buckets[0][1]].max() <= of[buckets[1][1]].min() <= of[buckets[2][1]].min()
+    unknown = a.ColdItems(wanted[:0], near[:0], near[:0])
+    assert similarity_buckets(test, None) == similarity_buckets(test, unknown) == []

@@ -32,7 +32,7 @@ def test_files_as_they_are_written(folder):
     assert test.users.to_pylist() == sorted(test.users.to_pylist())
     recall = a.user_gains(ranks["rank_all_kept"], "Recall@10").mean()
     assert recall == pytest.approx(values[a.HEADLINE]["Recall@10"])
-    assert a.read_gates(folder / a.TRANSFER).shape == (40,)
+    assert a.read_transfer(folder / a.TRANSFER).gates.shape == (40,)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,26 @@ def test_ranks_without_a_column(folder):
         a.read_ranks(path)
 
 
+def test_cold_items_are_told_once_with_cosines(tmp_path):
+    good = {"item_id": ["x", "y"], "item": [1, 2], "gate": [0.5, 1.0], "max_similarity": [0.5, -0.5]}
+    for change, told in (
+        ({"item": [1, 1]}, "has an item twice"),
+        ({"max_similarity": [0.5, -1.5]}, "a max_similarity is not between -1 and 1"),
+        ({"max_similarity": [1, 1]}, "max_similarity holds no floating point numbers"),
+    ):
+        pq.write_table(pa.table(good | change), tmp_path / a.TRANSFER)
+        with pytest.raises(InvalidRunError, match=told):
+            a.read_transfer(tmp_path / a.TRANSFER)
+    pq.write_table(pa.table(good), tmp_path / a.TRANSFER)
+    assert a.read_transfer(tmp_path / a.TRANSFER).similarities.tolist() == [0.5, -0.5]
+
+
 @pytest.mark.parametrize("gate", [1.5, -0.1, float("nan")])
 def test_gates_outside_their_range(tmp_path, gate):
-    table = pa.table({"item_id": ["x"], "gate": [gate], "max_similarity": [0.5]})
+    table = pa.table({"item_id": ["x"], "item": [1], "gate": [gate], "max_similarity": [0.5]})
     pq.write_table(table, tmp_path / a.TRANSFER)
     with pytest.raises(InvalidRunError, match="not between 0 and 1"):
-        a.read_gates(tmp_path / a.TRANSFER)
+        a.read_transfer(tmp_path / a.TRANSFER)
 
 
 @pytest.mark.parametrize("data", [b"{", b"[" * 100_000, b"[]", b'{"format": 1}', b"\xff"])

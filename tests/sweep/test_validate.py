@@ -37,7 +37,7 @@ def test_a_sweep_that_is_right_is_whole(mlflow_uri, whole):
     assert [result.cell.cell_id for result in results] == [cell["cell_id"] for cell in sweep.sweep["cells"]]
     assert {result.cell.cell_id: result.run_id for result in results} == runs
     assert len({id(result.test) for result in results}) == 1
-    assert [result.gates is not None for result in results] == [
+    assert [result.cold_items is not None for result in results] == [
         bool(c["transfer"]) for c in sweep.sweep["cells"]
     ]
 

@@ -122,6 +122,7 @@ def test_transfer_gives_cold_items_residuals_and_leaves_warm_ones(
     assert (scorer.item_vectors[first:] - plain[first:]).norm(dim=1).min() > 0
     gates = pq.read_table(f"{workspace.result_folder(cell)}/transfer.parquet")
     assert gates["item_id"].to_pylist() == tiny_split.item_ids.to_pylist()[first - 1 :]
+    assert gates["item"].to_pylist() == list(range(first, tiny_split.num_items + 1))
     assert np.array_equal(gates["gate"].to_numpy(), transfer.gate.astype(np.float32))
     metrics = json.loads(storage.read_bytes(storage.join(workspace.result_folder(cell), "done.json")))[
         "metrics"

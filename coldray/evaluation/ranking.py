@@ -169,6 +169,11 @@ class TopScores:
     best_cold: npt.NDArray[np.float32]
     """[n, k] likewise of cold items"""
 
+    @classmethod
+    def beside(cls, parts: Sequence["TopScores"]) -> "TopScores":
+        """Return the scores of several groups of users as those of one, in their order."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
     def ranks(self, offset: float) -> Ranks:
         """Return [n] the targets' ranks with `offset` added to all cold items' scores, those beyond k - 1 as k or more."""
         bar = self.target[:, None]
@@ -188,6 +193,21 @@ class TopScores:
         with np.errstate(invalid="ignore"):
             bars = (self.best_warm[:, places - 1 :: -1] - self.best_cold[:, :places]).ravel()
         return np.where(np.isnan(bars), np.inf, bars).astype(np.float32)
+
+    def exposure(self, share: float) -> float:
+        """Return the share of first places that cold items get, at least `LEAST` of their `share` of the catalogue."""
+        return max(LEAST * share, float((self.bars < 0).mean()))
+
+    def offsets(self, exposures: Sequence[float]) -> list[float]:
+        """Return the offsets of the cold items' scores that give them these shares of the first places.
+
+        Where there are too few cold items for a share, the offset is the one that gives them the most; 0 without any.
+        """
+        bars = self.bars
+        possible = np.sort(bars[np.isfinite(bars)])
+        if not len(possible):
+            return [0.0] * len(exposures)
+        return [float(possible[min(int(share * len(bars)), len(possible) - 1)]) for share in exposures]
 
 
 @torch.inference_mode()
@@ -224,13 +244,33 @@ def top_items(
     return items.numpy(), best.numpy()
 
 
+@torch.inference_mode()
+def encode_users(scorer: Scorer, users: Sequences) -> Tensor:
+    """Return what the method knows of each user [n, ...], in their order."""
+    histories = DeviceSequences.of(users, scorer.device)
+    every = torch.arange(len(users), device=scorer.device)
+    parts = []
+    for ids in torch.split(every, BATCH):
+        width = min(scorer.max_length, int(histories.lengths[ids.cpu().numpy()].max(initial=1)))
+        parts.append(scorer.encode(*histories.padded(ids, width)))
+    return torch.cat(parts)
+
+
+def calibration_users(users: Sequences) -> Sequences:
+    """Return the users on whom exposures are measured: at most `CALIBRATION` of them, drawn once."""
+    if len(users) <= CALIBRATION:
+        return users
+    drawn = np.random.default_rng(0).choice(len(users), CALIBRATION, replace=False)
+    return users.take(np.sort(drawn))
+
+
 def exposure_of_cold(scorer: Scorer, users: Sequences, num_warm: int) -> float:
     """Return the share of the users' first ten places that cold items get, at least `LEAST` of their share of the catalogue.
 
-    At most `CALIBRATION` of the users are looked at, drawn once; they need targets, which do not count.
+    Only `calibration_users` are looked at; they need targets, which do not count.
     """
-    least = LEAST * (scorer.num_items - num_warm) / scorer.num_items
-    return max(least, float((_bars(scorer, users, num_warm) < 0).mean()))
+    top = top_scores(scorer, calibration_users(users), num_warm)
+    return top.exposure((scorer.num_items - num_warm) / scorer.num_items)
 
 
 def exposure_offsets(
@@ -238,21 +278,9 @@ def exposure_offsets(
 ) -> list[float]:
     """Return the offsets of the cold items' scores that give them these shares of the users' first ten places.
 
-    The users are those of `exposure_of_cold`. Where there are too few cold items for a share, the offset is the one that
-    gives them the most; 0 without any.
+    The users are those of `exposure_of_cold`.
     """
-    bars = _bars(scorer, users, num_warm)
-    possible = np.sort(bars[np.isfinite(bars)])
-    if not len(possible):
-        return [0.0] * len(exposures)
-    return [float(possible[min(int(share * len(bars)), len(possible) - 1)]) for share in exposures]
-
-
-def _bars(scorer: Scorer, users: Sequences, num_warm: int) -> npt.NDArray[np.float32]:
-    if len(users) > CALIBRATION:
-        drawn = np.random.default_rng(0).choice(len(users), CALIBRATION, replace=False)
-        users = users.take(np.sort(drawn))
-    return top_scores(scorer, users, num_warm).bars
+    return top_scores(scorer, calibration_users(users), num_warm).offsets(exposures)
 
 
 def _rank_batch(scores: Tensor, targets: Tensor, seen: Tensor, num_warm: int) -> Tensor:

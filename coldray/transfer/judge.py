@@ -7,10 +7,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from coldray.data.dataset import Sequences
 from coldray.evaluation import ndcg
-from coldray.evaluation.ranking import exposure_of_cold, exposure_offsets, top_scores
+from coldray.evaluation.ranking import TopScores, calibration_users, encode_users, top_scores
 from coldray.models.sasrec import SASRec
 from coldray.models.scorers import SASRecScorer
 from coldray.transfer.neighbors import Neighbors, nearest_warm
@@ -19,6 +20,8 @@ from coldray.transfer.residuals import TransferSettings, propagate
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
+CHUNK = 1024
+"""users whose scores of the cold items are held at a time"""
 WIDEST = 100
 """largest K that is looked for"""
 
@@ -41,6 +44,34 @@ class Probe:
     """with targets of both kinds"""
 
 
+class _Steady:
+    """Users without a cold item in their histories: whatever cold items are given, only these items' scores change."""
+
+    def __init__(self, scorer: SASRecScorer, users: Sequences, num_warm: int) -> None:
+        self.first = num_warm + 1
+        self.queries = encode_users(scorer, users)
+        self.top = top_scores(scorer, users, num_warm)
+        targets = np.where(self.top.cold, np.asarray(users.targets) - self.first, 0)
+        self.targets = torch.from_numpy(targets.astype(np.int64)).to(scorer.device)
+        """[n] rows of the cold items; 0 where the target is warm"""
+
+    @torch.inference_mode()
+    def scored(self, table: Tensor) -> TopScores:
+        """Return what `top_scores` returns with the cold items' vectors of `table` [num_items + 1, d]."""
+        top, vectors = self.top, table[self.first :]
+        best, target = np.full_like(top.best_cold, -np.inf), top.target.copy()
+        width = min(best.shape[1], len(vectors))
+        for start in range(0, len(best), CHUNK):
+            rows = slice(start, start + CHUNK)
+            scores = self.queries[rows] @ vectors.T
+            best[rows, :width] = scores.topk(width, dim=1).values.cpu().numpy()
+            wanted = (
+                scores.gather(1, self.targets[rows, None])[:, 0].cpu().numpy()
+            )  # to the bit what `best` has
+            target[rows] = np.where(top.cold[rows], wanted, target[rows])
+        return TopScores(target, top.cold, top.best_warm, best)
+
+
 class Judge:
     """Measures transfers on a probe, on at most `most` of its users of each kind."""
 
@@ -49,11 +80,19 @@ class Judge:
         cold = np.asarray(probe.users.targets) > probe.num_warm
         random = np.random.default_rng(seed)
         drawn = [random.permutation(np.flatnonzero(kind))[:most] for kind in (cold, ~cold)]
-        self.users = probe.users.take(np.sort(np.concatenate(drawn)))
+        users = probe.users.take(np.sort(np.concatenate(drawn)))
+        moving = users.without_cold(probe.num_warm).lengths != users.lengths
+        self.moving = users.take(np.flatnonzero(moving))
+        """users with cold items in their histories, who are encoded anew for each transfer"""
+        self.users = users.take(np.concatenate([np.flatnonzero(~moving), np.flatnonzero(moving)]))
+        """the others first"""
         self.is_cold = np.asarray(self.users.targets) > probe.num_warm
         device = next(probe.encoder.parameters()).device
         self._table = torch.from_numpy(probe.content + probe.residuals).to(device)
         self._neighbors: dict[str, Neighbors] = {}
+        plain, known = self._scorer(None), calibration_users(probe.known.without_cold(probe.num_warm))
+        steady = self.users.take(np.arange(len(users) - len(self.moving)))
+        self._known, self._steady = (_Steady(plain, part, probe.num_warm) for part in (known, steady))
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -92,9 +131,12 @@ class Judge:
         `residuals` [items, d] are given to the pseudo-cold items; None: nothing is. Exposure None: items as scored.
         """
         asked = [exposure * self.exposure for exposure in exposures if exposure is not None]
-        scorer, probe = self._scorer(residuals), self.probe
-        top = top_scores(scorer, self.users, probe.num_warm)
-        offsets = iter(exposure_offsets(scorer, probe.known, probe.num_warm, asked) if asked else ())
+        scorer = self._scorer(residuals)
+        parts = [self._steady.scored(self._table)]
+        if len(self.moving):
+            parts.append(top_scores(scorer, self.moving, self.probe.num_warm))
+        top = TopScores.beside(parts)
+        offsets = iter(self._known.scored(self._table).offsets(asked) if asked else ())
         gains = [ndcg(top.ranks(0.0 if exposure is None else next(offsets))) for exposure in exposures]
         table = np.array(gains, np.float64)
         return table[:, self.is_cold], table[:, ~self.is_cold]
@@ -102,7 +144,8 @@ class Judge:
     @cached_property
     def exposure(self) -> float:
         """Share of the first ten places that the pseudo-cold items get without transfer."""
-        return exposure_of_cold(self._scorer(None), self.probe.known, self.probe.num_warm)
+        num_items = len(self.probe.content) - 1
+        return self._known.top.exposure((num_items - self.probe.num_warm) / num_items)
 
     def _scorer(self, residuals: Float32 | None) -> SASRecScorer:
         first = self.probe.num_warm + 1

@@ -50,7 +50,11 @@ def test_neighbours_are_looked_for_in_the_space_that_is_asked_for(made_up) -> No
 @pytest.mark.parametrize("settings", [None, TransferSettings(k=3, rescale=True)])
 def test_gains_are_those_of_ranking_everything_with_the_offset_of_the_exposure(settings, made_up) -> None:
     probe = made_up(True, 0)
+    items = probe.users.items.copy()
+    items[::6] = np.where(np.asarray(probe.users.targets)[::3] == probe.num_warm + 1, 1, probe.num_warm + 1)
+    probe = replace(probe, users=replace(probe.users, items=items))  # a third have had a cold item
     judge, first = Judge(probe, 10_000, seed=0), probe.num_warm + 1
+    assert 0.2 * len(probe.users) < len(judge.moving) < 0.4 * len(probe.users)
     times = [None, 0.5, 1.0, 3.0]
     residuals = None if settings is None else judge.residuals(settings)
     cold, warm = judge.gains(residuals, times)
@@ -65,7 +69,7 @@ def test_gains_are_those_of_ranking_everything_with_the_offset_of_the_exposure(s
     for place, offset in enumerate([0.0, *exposure_offsets(scorer, probe.known, probe.num_warm, shares)]):
         bias = torch.zeros(len(table))
         bias[first:] = offset
-        ranks = evaluate(SASRecScorer(probe.encoder, table, bias), probe.users, probe.num_warm).rank_all_kept
+        ranks = evaluate(SASRecScorer(probe.encoder, table, bias), judge.users, probe.num_warm).rank_all_kept
         gains = ndcg(ranks)
         # A place is decided by scores that differ by the last bit where the offset is that at which two meet.
         assert np.mean(cold[place] != gains[judge.is_cold]) < 0.005

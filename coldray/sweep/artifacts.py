@@ -135,7 +135,7 @@ class TriedSpec(Settings):
 
 class VerdictSpec(Settings):
     """Transfer settings that were tested on other items and users: cold and warm NDCG@10 without and with them, cold
-    without them at the same exposure, and the p values."""
+    with exposure alone at the same warm one, and the p values."""
 
     transfer: dict[str, Any]
     max_delta_norm: float | None

@@ -3,8 +3,8 @@
 Probes are trained, each without a part of the warm items (`coldray.data.pseudo_cold`): to them these items are as cold as
 cold ones can be. A search over transfer settings looks at some of them; what it finds best must then hold on the others,
 for other items and other users: cold NDCG@10 significantly higher than without transfer, and than without transfer at
-the same exposure (what more exposure alone would do is no transfer); warm NDCG@10 not significantly lower and by no more
-than a stated share. If nothing does, nothing is transferred.
+the exposure that costs warm users as much (what showing cold items more often does is no transfer); warm NDCG@10 not
+significantly lower and by no more than a stated share. If nothing does, nothing is transferred.
 
 Withholding the residuals of items that were trained would cost no training, but the encoder remembers where such items
 belong and finds them without any transfer, better than true cold items (docs/transfer.md).
@@ -136,10 +136,10 @@ class Verdict:
     """cold and warm NDCG@10 without transfer"""
     after: tuple[float, float]
     exposed: float
-    """cold NDCG@10 without transfer at the same exposure"""
+    """cold NDCG@10 without transfer at the exposure with the same warm NDCG@10"""
     p: tuple[float, float, float]
     """that cold NDCG@10 is not higher than without transfer, that the warm one is the same, and that the cold one is not
-    higher than at the same exposure: sign-flip tests, over items where cold and over users where warm"""
+    higher than exposure alone makes it: sign-flip tests, over items where cold and over users where warm"""
     helps: bool
     hurts: bool
 
@@ -356,9 +356,11 @@ def _test(stage: Round, candidates: Sequence[Candidate], settings: SelectionSett
     """Return the verdicts on the candidates."""
     verdicts: list[Verdict] = []
     before, reference = stage.before, stage.reference
+    alone = reference.gains(None, EXPOSURES)
     for transfer, bound in candidates:
         after = [part[0] for part in stage.panels[bound].gains(transfer, [transfer.exposure])]
-        exposed = stage.panels[bound].gains(None, [transfer.exposure])[0][0]
+        as_warm = np.flatnonzero(alone[1].mean(axis=1) >= after[1].mean())
+        exposed = alone[0][as_warm[-1] if len(as_warm) else 0]
         cold, warm = (new - old for new, old in zip(after, before, strict=True))
         gains = (cold, after[0] - exposed)
         p_cold, p_exposed = (_p_higher(reference.by_item(gain)) for gain in gains)

@@ -119,8 +119,9 @@ class Workspace:
             for part in range(2 * side):
                 split = pseudo_cold_split(self._split(cell), settings.pseudo_cold, part, settings.seed)
                 content, embedding = self._vectors(cell, split)
-                folder = self._probe_folder(cell, split, bounded)
-                for report in self._train(split, bounded, settings.seed, content, folder):
+                seed = settings.seed + part  # probes of one seed would share the luck of their training
+                folder = self._probe_folder(cell, split, bounded, seed)
+                for report in self._train(split, bounded, seed, content, folder):
                     seconds += report["train_seconds"] + report["validation_seconds"]
                     yield report | {"probe": part}
                 probes.append(_probe(Backbone.load(folder, self.device), content, embedding, split))
@@ -130,9 +131,10 @@ class Workspace:
         took = {"seconds": time.perf_counter() - started, "training_seconds": seconds}
         storage.write_json(target, choice.record() | took)
 
-    def _probe_folder(self, cell: Cell, split: Split, training: TrainingSettings) -> str:
+    def _probe_folder(self, cell: Cell, split: Split, training: TrainingSettings, seed: int) -> str:
         """Return where the backbone of a probe is kept."""
-        parts = [split.fingerprint, cell.data["embedding_fingerprint"], training.model_dump(mode="json")]
+        plain = training.model_dump(mode="json")
+        parts = [split.fingerprint, cell.data["embedding_fingerprint"], plain, seed]
         return self._folder("backbones", digest(parts), cell)
 
     def _selection_file(self, cell: Cell) -> str:

@@ -336,20 +336,22 @@ Candidate = tuple[TransferSettings, float | None]
 
 
 def _candidates(stage: Round, finalists: Sequence[Tried], settings: SelectionSettings) -> list[Candidate]:
-    """Return the best finalist for cold items at each margin by which the warm metric rose.
+    """Return the best finalist with each bound at each margin by which the warm metric rose, best for cold items first.
 
-    The best of many is partly luck, in warm as in cold: where the first of them loses too much, a safer one may hold.
+    The best of many is partly luck, in warm as in cold: where the first of them loses too much, a safer one may hold, or
+    one with the bound that needs no other model.
     """
     transfers = [(item, item.transfer) for item in finalists if item.transfer is not None]
-    chosen: list[Candidate] = []
-    for margin in MARGINS:
-        least = stage.least(margin, settings)
-        item, transfer = max(transfers, key=lambda pair: pair[0].best(least)[0])
-        value, exposure = item.best(least)
-        candidate = transfer.model_copy(update={"exposure": exposure}), item.max_delta_norm
-        if value > stage.means[0] and candidate not in chosen:
-            chosen.append(candidate)
-    return chosen
+    found: dict[Candidate, float] = {}
+    for bound in stage.bounds:
+        for margin in MARGINS:
+            least = stage.least(margin, settings)
+            pairs = [pair for pair in transfers if pair[0].max_delta_norm == bound]
+            for item, transfer in sorted(pairs, key=lambda pair: -pair[0].best(least)[0])[:1]:
+                value, exposure = item.best(least)
+                if value > stage.means[0]:
+                    found[transfer.model_copy(update={"exposure": exposure}), bound] = value
+    return sorted(found, key=lambda candidate: -found[candidate])
 
 
 def _test(stage: Round, candidates: Sequence[Candidate], settings: SelectionSettings) -> list[Verdict]:

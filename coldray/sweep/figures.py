@@ -243,7 +243,8 @@ def _gains(tables: Tables) -> Figure:
             capsize=3,
             label=f"K={transfer[label].k}" if len(methods) == 1 else label,
         )
-    names = ["\n".join([*name.split(", "), f"{users:,} users"]) for name, users in buckets]
+    parts = [(name.replace("cosine ", "cosine, ").split(", "), users) for name, users in buckets]
+    names = ["\n".join([*lines, f"{users:,} users"]) for lines, users in parts]
     axes.set_xticks(range(len(buckets)), names)
     axes.set_xlabel(
         "cold targets by the cosine of their nearest warm item; warm ones by training interactions"

@@ -1,5 +1,6 @@
 """A sweep through the command line that is killed in its middle, in every way that can be staged, loses nothing."""
 
+import contextlib
 import json
 import os
 import signal
@@ -55,6 +56,18 @@ def left_over(group: int) -> list[psutil.Process]:
     return [p for p in psutil.process_iter() if p.pid != group and os.getpgid(p.pid) == group]
 
 
+def worker(process: subprocess.Popen[str]) -> psutil.Process:
+    """Return a process in which trials run. Ray renames it between two calls, so that it is not there at every moment."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "ResourceTrainable" in " ".join(child.cmdline()):  # Tune's name for it
+                    return child
+        time.sleep(0.05)
+    raise AssertionError("no trial runs")
+
+
 @pytest.fixture
 def slow_settings(tiny_settings):
     """Return settings whose trainings last long enough to be killed in their middle."""
@@ -95,10 +108,7 @@ def test_ctrl_c_stops_says_how_to_go_on_and_leaves_nothing_behind(slow_settings,
 def test_a_killed_worker_is_replaced(slow_settings, tmp_path) -> None:
     process = start(write(slow_settings, tmp_path / "sweep.yaml"), tmp_path)
     wait_for_state(process, tmp_path)
-    children = psutil.Process(process.pid).children(recursive=True)
-    next(
-        child for child in children if "ResourceTrainable" in " ".join(child.cmdline())
-    ).kill()  # Tune's name for it
+    worker(process).kill()
     _, said = process.communicate(timeout=400)
     assert process.returncode == 0, said
     assert "[8/8]" in said

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from coldray.evaluation.significance import paired_test
 from coldray.settings import Settings
@@ -73,6 +73,15 @@ class SelectionSettings(Settings):
         description="share of the warm NDCG@10 that may be lost in the test, if not significantly",
     )
     significance: float = Field(0.05, gt=0, lt=1, description="p value of the tests")
+
+    @model_validator(mode="after")
+    def _enough_items(self) -> "SelectionSettings":
+        if 2 * (self.probes or 1) * self.pseudo_cold >= 1:
+            raise ValueError(
+                f"pseudo_cold: {self.pseudo_cold} of the warm items for each of {2 * (self.probes or 1)} probes leaves none; "
+                "lower it, or probes"
+            )
+        return self
 
     def parts(self, users: int) -> int:
         """Return the number of probes on each side for a data set with so many validation users."""

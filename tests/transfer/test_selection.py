@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from coldray.transfer import ProbeSet, SelectionSettings, TransferSettings, select_transfer
 from coldray.transfer.judge import Panel
@@ -125,6 +126,10 @@ def test_probes_are_as_many_as_the_users_ask_for() -> None:
     assert SelectionSettings(pseudo_cold=0.2).parts(100) == 2
     assert SelectionSettings(pseudo_cold=0.4).parts(100) == 1
     assert SelectionSettings(probes=2).parts(50_000) == 2
+    with pytest.raises(
+        ValidationError, match=r"0\.2 of the warm items for each of 6 probes leaves none; lower it"
+    ):
+        SelectionSettings(probes=3, pseudo_cold=0.2)
 
 
 def test_without_users_of_both_kinds_nothing_is_transferred(made_up) -> None:

@@ -94,3 +94,16 @@ def test_a_panel_is_its_judges_side_by_side(made_up) -> None:
     assert panel.sizes == (400, 400)
     by_item = np.concatenate([judge.by_item(part[0][0]) for judge, part in zip(alone, parts, strict=True)])
     assert np.array_equal(panel.by_item(cold[0]), by_item)
+
+
+def test_users_may_all_have_had_cold_items(made_up) -> None:
+    probe = made_up(True, 0)
+    items = probe.users.items.copy()
+    items[::2] = np.where(
+        np.asarray(probe.users.targets) == probe.num_warm + 1, probe.num_warm + 2, probe.num_warm + 1
+    )
+    judge = Judge(replace(probe, users=replace(probe.users, items=items)), 100, seed=0)
+    assert len(judge.moving) == len(judge.users) == 200
+    cold, warm = judge.gains(judge.residuals(TransferSettings()), [None, 2.0])
+    assert cold.shape == warm.shape == (2, 100)
+    assert cold.mean() > 0

@@ -22,12 +22,8 @@ BATCH = 512
 """users encoded at a time on a CPU; a GPU takes 16 times as many"""
 SCORE_BYTES = 1 << 21
 """size of the scores held at a time on a CPU, so that they stay in its second-level caches; a GPU takes 256 times as many"""
-
-
 CALIBRATION = 2000
 """most users that set the offset for an exposure; their 20,000 places tell a share of 2% to about a tenth of a per cent"""
-
-
 LEAST = 0.1
 """what is nowhere among the first ten still needs an exposure of which there can be multiples"""
 

@@ -65,9 +65,8 @@ class _Steady:
             rows = slice(start, start + CHUNK)
             scores = self.queries[rows] @ vectors.T
             best[rows, :width] = scores.topk(width, dim=1).values.cpu().numpy()
-            wanted = (
-                scores.gather(1, self.targets[rows, None])[:, 0].cpu().numpy()
-            )  # to the bit what `best` has
+            # From the same product as `best`: a target is counted among the best only if it is the same to the bit.
+            wanted = scores.gather(1, self.targets[rows, None])[:, 0].cpu().numpy()
             target[rows] = np.where(top.cold[rows], wanted, target[rows])
         return TopScores(target, top.cold, top.best_warm, best)
 

@@ -15,16 +15,18 @@ from coldray.sweep.run import sweep_folder
 from coldray.sweep.work import Workspace
 
 
-@pytest.fixture(scope="module")
-def runs(tiny_settings, tmp_path_factory):
+@pytest.fixture(scope="module", params=[True, False], ids=["shared backbones", "backbones of their own"])
+def runs(tiny_settings, tmp_path_factory, request):
     folder = str(tmp_path_factory.mktemp("runs"))
-    settings = tiny_settings(methods=("delta", "delta+knn+gate"), seeds=(42,), k=(3,))
+    settings = tiny_settings(
+        methods=("delta", "delta+knn+gate"), seeds=(42,), k=(3,), share_backbones=request.param
+    )
     cells = make_cells(settings)
     home = sweep_folder(folder, settings.name)
     storage.write_json(f"{home}/settings.json", settings.model_dump(mode="json", exclude_unset=True))
     storage.write_json(f"{home}/sweep.json", sweep_record(settings, cells))
     for cell in cells:
-        list(Workspace(settings.dataset, folder).run(cell))
+        list(Workspace(settings.dataset, folder, share_backbones=request.param).run(cell))
     return folder
 
 

@@ -1,5 +1,5 @@
-# Everything runs in .venv, which needs no activation. PYTHON names the interpreter that .venv is made with; LOCK
-# another lock of requirements/ than this machine's, such as linux-x86_64-llm-cpu.
+# Everything runs in .venv, which needs no activation. PYTHON names the interpreter that .venv is made with; LOCK=llm
+# adds vLLM, and .venv keeps it from then on; another name is that of a lock of requirements/.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:

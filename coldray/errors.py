@@ -4,6 +4,8 @@ Everything else that is raised is a bug and shows its trace.
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _PLACE = "name another place, or give yourself the right to this one"
 _SPACE = "free some space, then run the same again"
@@ -43,3 +45,15 @@ def mendable(error: OSError, place: str = "") -> UserError | None:
     where = place or error.filename
     what = f"{where}: {error.strerror}" if where else " ".join(str(error).split())
     return UserError(f"{what}; {_FIXES[error.errno]}")
+
+
+@contextmanager
+def mended(place: str = "") -> Iterator[None]:
+    """Turn an error of the operating system that a person can mend into a UserError about `place`."""
+    try:
+        yield
+    except OSError as error:
+        told = mendable(error, place)
+        if told is None:
+            raise
+        raise told from error

@@ -25,7 +25,10 @@ ITEMS = pa.schema(
 ENTITY_MENTIONS = pa.schema(
     [
         ("item_id", pa.string()),
-        ("entity", pa.int64()),  # hash of type and normalised name; of the item's id where the entity is the item
+        (
+            "entity",
+            pa.int64(),
+        ),  # hash of type and normalised name; of the item's id where the entity is the item
         ("type", pa.string()),
         ("name", pa.string()),
         ("description", pa.string()),

@@ -1,0 +1,82 @@
+"""Entities of one type whose names are nearly the same, found without comparing all with all.
+
+Names are embedded, and each vector is cut by random hyperplanes into bands of signs (locality-sensitive hashing; Charikar,
+2002). Two names are compared where they share a whole band. Whether they do depends on these two alone, so the pairs found
+are the same in whatever order entities came; the price is that of pairs just above the threshold some are missed.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+BANDS, BITS = 16, 18
+"""of 100 pairs with a cosine of 0.95 these find 93, with 0.98 more than 99"""
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+
+def bands_of(kinds: Sequence[str], vectors: Float32) -> Int64:
+    """Return the bands [n, BANDS] of entities of `kinds` [n] with name vectors [n, d]: numbers, of which two share one
+    only if their entities have the type and all the signs of that band in common (but for chance, of some in 2^44)."""
+    planes = np.random.default_rng(0).normal(size=(vectors.shape[1], BANDS * BITS)).astype(np.float32)
+    signs = (vectors @ planes > 0).reshape(len(vectors), BANDS, BITS)
+    codes: Int64 = signs @ (1 << np.arange(BITS, dtype=np.int64)) + (np.arange(BANDS, dtype=np.int64) << BITS)
+    salts = {
+        kind: int.from_bytes(hashlib.sha256(kind.encode()).digest()[:5], "little") for kind in set(kinds)
+    }
+    salt = np.array([salts[kind] for kind in kinds], np.int64)
+    return codes + (salt << (BITS + 6))[:, None]
+
+
+def close_pairs(
+    ids: Int64, vectors: Float32, bands: Int64, others: tuple[Int64, Float32, Int64], above: float
+) -> list[tuple[int, int, float]]:
+    """Return the pairs (a, b, cosine), a < b, of which the first is of `ids` and the cosine at least `above`.
+
+    `vectors` [n, d] have length 1, `bands` are [n, BANDS]; `others` are ids [m], vectors [m, d] and bands [m, BANDS] of
+    those that were there before.
+    """
+    all_ids = np.concatenate([ids, others[0]])
+    all_vectors = np.concatenate([vectors, others[1]]).astype(np.float32)
+    flat = np.concatenate([bands, others[2]]).ravel()
+    owner = np.repeat(np.arange(len(all_ids)), BANDS)
+    order = np.argsort(flat, kind="stable")
+    flat, owner = flat[order], owner[order]
+    starts = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]])
+    sizes = np.diff(np.r_[starts, len(flat)])
+    found: dict[tuple[int, int], float] = {}
+    for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
+        members = np.unique(owner[start : start + size])
+        fresh = members[members < len(ids)]
+        if not len(fresh) or len(members) < 2:
+            continue
+        cosines = all_vectors[fresh] @ all_vectors[members].T
+        for row, column in zip(*np.nonzero(cosines >= above), strict=True):
+            a, b = int(all_ids[fresh[row]]), int(all_ids[members[column]])
+            if a != b:
+                found[min(a, b), max(a, b)] = float(cosines[row, column])
+    return [(a, b, cosine) for (a, b), cosine in sorted(found.items())]
+
+
+def canonical(ids: Int64, mentions: Int64, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return for each entity [n] the position of the one that stands for it.
+
+    `ids` [n] ascending, `mentions` [n], `pairs` [p, 2] positions of entities that are one. Of those that pairs connect the
+    most mentioned stands for all, of equals the one with the smallest id.
+    """
+    from scipy.sparse import coo_array  # noqa: PLC0415 - seconds that only large graphs repay
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415 - likewise
+
+    if not len(pairs):
+        return np.arange(len(ids))
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(ids), len(ids)))
+    _, group = connected_components(links, directed=False)
+    order = np.lexsort((ids, -mentions, group))
+    first = np.flatnonzero(np.r_[True, group[order][1:] != group[order][:-1]])
+    leader = np.empty(len(first), np.int64)
+    leader[group[order][first]] = order[first]
+    stands: Int64 = leader[group]
+    return stands

@@ -1,0 +1,336 @@
+"""Changing a graph: one writer at a time, all of a change or nothing of it."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import filelock
+import lance
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import fs
+
+from coldray import storage
+from coldray.errors import UserError, mended
+from coldray.graph.names import relation_id
+from coldray.graph.store.merge import Row, hash_of, merged, text_of
+from coldray.graph.store.similar import bands_of, close_pairs
+from coldray.graph.store.tables import (
+    INDEXES,
+    SAMPLE,
+    Manifest,
+    manifests,
+    open_table,
+    read_manifest,
+    schemas,
+    table_uri,
+    write_manifest,
+)
+
+Float32 = npt.NDArray[np.float32]
+Embed = Callable[[list[str]], Float32]
+
+_FRAGMENTS = 32
+"""of a table, beyond which its small files are made one"""
+_INDEX_FROM = 10_000
+"""rows from which a table is indexed; a smaller one is read as fast"""
+_IDS = 10_000
+"""named in one filter"""
+
+
+@contextmanager
+def writing(uri: str, waiting: Callable[[str], None] = lambda message: None) -> Iterator["Writer"]:
+    """Give the one writer of the graph at `uri`, made if it is not there; others wait, and hear why by `waiting`.
+
+    What was applied becomes a version with `commit`; without it nothing has happened. The lock is one of files, for processes
+    that see the same folder; of a graph in a bucket let only one process write.
+    """
+    file_system, path = storage.resolve(uri)
+    if not isinstance(file_system, fs.LocalFileSystem):
+        yield Writer(uri)
+        return
+    with mended(uri):
+        file_system.create_dir(path)
+        lock = filelock.FileLock(storage.join(path, "writer.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            waiting(f"{uri}: somebody else is writing; waiting until that is done")
+            lock.acquire()
+        try:
+            yield Writer(uri)
+        finally:
+            lock.release()
+
+
+class Writer:
+    """Applies changes to the tables. Take it from `writing`."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        there = manifests(uri)
+        self.manifest = read_manifest(uri) if there else None
+        self.tables: dict[str, Any] = {}
+        if self.manifest is not None:
+            for name, version in self.manifest.tables.items():
+                self.tables[name] = _restored(uri, name, version)
+
+    def contents(self) -> dict[str, str]:
+        """Return what each item's part was made of: `content` by item id."""
+        if not self.tables:
+            return {}
+        found = self.tables["items"].to_table(columns=["item_id", "content"])
+        return dict(zip(found["item_id"].to_pylist(), found["content"].to_pylist(), strict=True))
+
+    def apply(
+        self,
+        items: pa.Table,
+        entity_mentions: pa.Table,
+        relation_mentions: pa.Table,
+        removed: Sequence[str],
+        embed: Embed,
+        merge_above: float,
+    ) -> None:
+        """Put what `items` bring in the place of what they brought before, and take back what `removed` items brought.
+
+        The tables have the columns of `coldray.graph.schema`. `embed` gives vectors of length 1; entities of a type whose
+        names have at least the cosine `merge_above` are kept as one. What it costs depends on the items given, not on the
+        graph. Raises UserError where the disk is full or vectors have another length than those there.
+        """
+        ids = [*items["item_id"].to_pylist(), *removed]
+        entities = [row | {"hash": hash_of(row, "entity")} for row in _unique(entity_mentions, "entity")]
+        relations = []
+        for row in relation_mentions.to_pylist():
+            row["relation"] = relation_id(row["head"], row["tail"])
+            relations.append(row | {"hash": hash_of(row, "relation")})
+        if not self.tables:
+            if not entities:
+                return
+            self._create(embed(["length"]).shape[1])
+        relations = list({row["hash"]: row for row in relations}.values())
+        changed = self._mentions("entity_mentions", "entity", ids, entities)
+        related = self._mentions("relation_mentions", "relation", ids, relations)
+        self._replace("items", "item_id", ids, items.to_pylist())
+        fresh = self._rows("entities", changed, embed)
+        self._rows("relations", related, embed)
+        dead = [of for of, row in changed.items() if row is None]
+        self._merge_names(fresh, dead, merge_above)
+
+    def _create(self, dim: int) -> None:
+        for name, schema in schemas(dim).items():
+            uri = table_uri(self.uri, name)
+            # Somebody may have been killed before the first version.
+            mode = "overwrite" if storage.exists(uri) else "create"
+            self.tables[name] = lance.write_dataset(schema.empty_table(), uri, schema=schema, mode=mode)
+
+    def _mentions(self, table: str, key: str, ids: list[str], new: list[Row]) -> dict[int, Row | None]:
+        """Put the mentions of items in the place of those they had; return the rows, by id, that this changes."""
+        gone = self._where(table, "item_id", ids)
+        self._replace(table, "item_id", ids, new)
+        of = {"entity": "entities", "relation": "relations"}[key]
+        known = self._where(of, "id", {mention[key] for mention in [*gone, *new]})
+        rows = {row["id"]: row for row in known}
+        made = merged(rows, gone, new, key, lambda wanting: self._refill(table, key, wanting))
+        return {i: row for i, row in made.items() if row is None or row != _without(rows.get(i))}
+
+    def _refill(self, table: str, key: str, ids: list[int]) -> dict[int, list[Row]]:
+        """Return the mentions with the smallest hashes of each id."""
+        found: dict[int, list[Row]] = {}
+        for of in ids:
+            rows = self.tables[table].to_table(filter=f"{key} = {of}").sort_by("hash").slice(0, SAMPLE)
+            found[of] = rows.to_pylist()
+        return found
+
+    def _rows(self, table: str, changed: dict[int, Row | None], embed: Embed) -> list[Row]:
+        """Write changed rows, with their vectors; return those that were not there before."""
+        before = {row["id"]: row for row in self._where(table, "id", changed)}
+        rows = [row for row in changed.values() if row is not None]
+        told = [row for row in rows if row["id"] not in before or text_of(before[row["id"]]) != text_of(row)]
+        vectors = self._vectors(embed, [text_of(row) for row in told])
+        for row, vector in zip(told, vectors, strict=True):
+            row["vector"] = vector
+        for row in rows:
+            row.setdefault("vector", before.get(row["id"], {}).get("vector"))
+        fresh = [row for row in rows if row["id"] not in before]
+        if table == "entities":
+            named = [row for row in rows if before.get(row["id"], {}).get("name") != row["name"]]
+            for row, vector in zip(named, self._vectors(embed, [row["name"] for row in named]), strict=True):
+                row["name_vector"] = vector
+            for row in rows:
+                row.setdefault("name_vector", before.get(row["id"], {}).get("name_vector"))
+            fresh = named
+        self._replace(table, "id", list(changed), rows)
+        return fresh
+
+    def _vectors(self, embed: Embed, texts: list[str]) -> list[npt.NDArray[np.float16]]:
+        if not texts:
+            return []
+        vectors = embed(texts)
+        dim = self.tables["entities"].schema.field("vector").type.list_size
+        if vectors.shape != (len(texts), dim):
+            raise UserError(
+                f"{self.uri}: has vectors of {dim} numbers, the sentence model gives {vectors.shape[1]}; "
+                "take the model that the graph was built with, or build it anew"
+            )
+        return list(vectors.astype(np.float16))
+
+    def _merge_names(self, named: list[Row], dead: list[int], above: float) -> None:
+        """Find what is nearly the same as entities whose name is new, and forget pairs of those that are gone."""
+        lost = [*dead, *(row["id"] for row in named)]
+        for column in ("a", "b"):
+            self._delete("similar", column, lost)
+        self._delete("bands", "entity", lost)
+        rows = [row for row in named if row["type"] != "item"]
+        if not rows:
+            return
+        ids = np.array([row["id"] for row in rows], np.int64)
+        vectors = _unit(np.stack([row["name_vector"] for row in rows]))
+        bands = bands_of([row["type"] for row in rows], vectors)
+        near = self._where("bands", "band", np.unique(bands).tolist())
+        others = sorted({row["entity"] for row in near})
+        there = {
+            row["id"]: row for row in self._where("entities", "id", others, ["id", "type", "name_vector"])
+        }
+        known = [there[of] for of in others]
+        known_vectors = _unit(np.stack([row["name_vector"] for row in known])) if known else vectors[:0]
+        old = (
+            np.array(others, np.int64),
+            known_vectors,
+            bands_of([row["type"] for row in known], known_vectors),
+        )
+        pairs = close_pairs(ids, vectors, bands, old, above)
+        self._append("similar", [{"a": a, "b": b, "cosine": cosine} for a, b, cosine in pairs])
+        flat = [
+            {"band": int(band), "entity": int(of)} for of, row in zip(ids, bands, strict=True) for band in row
+        ]
+        self._append("bands", flat)
+
+    def _where(
+        self, table: str, column: str, values: Iterable[Any], columns: list[str] | None = None
+    ) -> list[Row]:
+        """Return the rows of a table whose `column` is one of `values`."""
+        rows: list[Row] = []
+        for condition in _conditions(column, values):
+            rows += self.tables[table].to_table(columns=columns, filter=condition).to_pylist()
+        return rows
+
+    def _delete(self, table: str, column: str, values: Iterable[Any]) -> None:
+        if self.tables[table].count_rows():
+            for condition in _conditions(column, values):
+                self.tables[table].delete(condition)
+
+    def _append(self, table: str, rows: list[Row]) -> None:
+        if rows:
+            made = pa.Table.from_pylist(rows, self.tables[table].schema)
+            self.tables[table].insert(made, mode="append")
+
+    def _replace(self, table: str, column: str, values: Iterable[Any], rows: list[Row]) -> None:
+        """Delete the rows with `values` and append `rows`: no merge, so that no key can come twice."""
+        self._delete(table, column, values)
+        self._append(table, rows)
+
+    def commit(self, note: str = "") -> int:
+        """Publish what was applied as the next version of the graph, and return its number.
+
+        Raises RuntimeError, a bug, if a key stands twice in a table, and publishes nothing.
+        """
+        if not self.tables:
+            raise UserError(
+                f"{self.uri}: the graph has no items yet; build it from a catalogue that has some"
+            )
+        for name, table in self.tables.items():
+            _keep_fast(table, INDEXES[name])
+        self._check_keys()
+        version = max(manifests(self.uri), default=0) + 1
+        tables = {name: int(table.version) for name, table in self.tables.items()}
+        counts = {name: int(table.count_rows()) for name, table in self.tables.items()}
+        dim = self.tables["entities"].schema.field("vector").type.list_size
+        self.manifest = Manifest(version, tables, counts, dim, note)
+        write_manifest(self.uri, self.manifest)
+        return version
+
+    def _check_keys(self) -> None:
+        for name, key in (("items", "item_id"), ("entities", "id"), ("relations", "id")):
+            keys = self.tables[name].to_table(columns=[key])[key].combine_chunks()
+            if len(keys.unique()) != len(keys):
+                raise RuntimeError(f"{self.uri}: a key stands twice in {name}")
+
+
+def rollback(uri: str, version: int) -> int:
+    """Make a version of the graph its newest again, and return the number that it has as that."""
+    with writing(uri) as writer:
+        old = read_manifest(uri, version)
+        new = Manifest(max(manifests(uri)) + 1, old.tables, old.counts, old.dim, f"version {version} again")
+        write_manifest(uri, new)
+        writer.manifest = new
+    return new.version
+
+
+def prune(uri: str, keep: int) -> list[int]:
+    """Forget all but the newest `keep` versions of the graph, and free what only they held. Returns those forgotten."""
+    from coldray.graph.store.tables import delete_manifest  # noqa: PLC0415 - the one place that deletes
+
+    with writing(uri) as writer:
+        there = manifests(uri)
+        forgotten = there[: max(0, len(there) - max(1, keep))]
+        for version in forgotten:
+            delete_manifest(uri, version)
+        live = [read_manifest(uri, version) for version in manifests(uri)]
+        for name, table in writer.tables.items():
+            needed = {manifest.tables[name] for manifest in live} | {int(table.version)}
+            spare = [int(v["version"]) for v in table.versions() if int(v["version"]) not in needed]
+            if spare:
+                table.cleanup_old_versions(versions=spare, delete_unverified=True)
+    return forgotten
+
+
+def _restored(uri: str, name: str, version: int) -> Any:
+    """Return a table, ready to write, at the version that the manifest names, whatever was written after it."""
+    table = open_table(uri, name, version)
+    if int(table.latest_version) != version:
+        table.restore()
+    return lance.dataset(table_uri(uri, name))
+
+
+def _keep_fast(table: Any, columns: tuple[str, ...]) -> None:
+    """Make few files of many and bring the indexes up to date."""
+    if len(table.get_fragments()) > _FRAGMENTS:
+        table.optimize.compact_files()
+    if table.count_rows() < _INDEX_FROM:
+        return
+    there = {column for index in table.describe_indices() for column in index.field_names}
+    for column in columns:
+        if column not in there:
+            table.create_scalar_index(column, "BTREE")
+    table.optimize.optimize_indices()
+
+
+def _conditions(column: str, values: Iterable[Any]) -> Iterator[str]:
+    """Yield filters that together say that `column` is one of `values`."""
+    literals = [_literal(value) for value in values]
+    for start in range(0, len(literals), _IDS):
+        yield f"{column} IN ({', '.join(literals[start : start + _IDS])})"
+
+
+def _literal(value: Any) -> str:
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
+
+
+def _unique(mentions: pa.Table, key: str) -> list[Row]:
+    """Return mentions as rows, one of each entity an item."""
+    return list({(row["item_id"], row[key]): row for row in mentions.to_pylist()}.values())
+
+
+def _without(row: Row | None) -> Row | None:
+    """Return a row without its vectors."""
+    return (
+        None if row is None else {name: value for name, value in row.items() if not name.endswith("vector")}
+    )
+
+
+def _unit(rows: npt.NDArray[Any]) -> Float32:
+    vectors = rows.astype(np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Float32 = vectors / np.maximum(norms, 1e-12)
+    return unit

@@ -1,0 +1,88 @@
+"""One vLLM for all: a Ray Serve deployment, asked through its handle. It has no HTTP address of its own."""
+
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import RayServeException
+
+from coldray.errors import ServiceError
+from coldray.llm.engine import Answer, RefusedError, Request
+from coldray.llm.placement import ENVIRONMENT, Needs
+from coldray.llm.settings import VLLM, Shared
+
+
+class SharedEngine:
+    """An engine of `coldray.llm.engine`: whoever asks, the same model answers."""
+
+    def __init__(self, settings: Shared) -> None:
+        try:
+            self._handle = serve.get_app_handle(settings.app)
+            self.identity: str = self._handle.model_identity.remote().result(timeout_s=60)
+        except (RayServeException, RayActorError, TimeoutError) as error:
+            raise ServiceError(
+                f"llm app {settings.app}: does not run; start it with: coldray llm serve"
+            ) from error
+        self._app = settings.app
+
+    async def generate(self, request: Request) -> Answer:
+        """Return the answer of the deployment."""
+        try:
+            answer: Answer = await self._handle.generate.remote(request)
+        except RayTaskError as error:
+            if isinstance(error.cause, RefusedError):
+                raise RefusedError(str(error.cause)) from error
+            raise
+        except RayActorError as error:
+            raise ServiceError(f"llm app {self._app}: stopped; start it with: coldray llm serve") from error
+        return answer
+
+    async def cut(self, texts: list[str], tokens: int) -> list[str]:
+        """Return each text, or its beginning of `tokens` tokens."""
+        cut: list[str] = await self._handle.cut.remote(texts, tokens)
+        return cut
+
+    async def close(self) -> None:
+        """Nothing is held: the deployment goes on."""
+
+
+class Server:
+    """The deployment: one engine a replica."""
+
+    def __init__(self, settings: VLLM) -> None:
+        from coldray.llm.settings import make_engine  # noqa: PLC0415 - in the replica only
+
+        self._engine = make_engine(settings)
+
+    async def model_identity(self) -> str:
+        """Return the identity of the model."""
+        return self._engine.identity
+
+    async def generate(self, request: Request) -> Answer:
+        """Return the engine's answer."""
+        return await self._engine.generate(request)
+
+    async def cut(self, texts: list[str], tokens: int) -> list[str]:
+        """Return what the engine cuts."""
+        return await self._engine.cut(texts, tokens)
+
+
+def deploy(settings: VLLM, app: str, replicas: int = 1) -> None:
+    """Start the model on Ray Serve as the application `app` and wait until it answers.
+
+    Raises UserError where the cluster has no room for it.
+    """
+    needs = Needs.of(settings)
+    needs.check(replicas)
+    options: dict[str, Any] = {
+        "num_cpus": needs.cpus,
+        "num_gpus": needs.gpus,
+        "runtime_env": {"env_vars": ENVIRONMENT},
+    }
+    limits = {"num_replicas": replicas, "max_ongoing_requests": 2 * settings.concurrency}
+    made: Any = serve.deployment(Server)  # typed as what it decorates
+    serve.run(
+        made.options(name="llm", ray_actor_options=options, **limits).bind(settings),
+        name=app,
+        route_prefix=None,
+    )

@@ -1,0 +1,138 @@
+"""vLLM in this process (its workers are processes of their own)."""
+
+import json
+import math
+import uuid
+from typing import Any
+
+import vllm
+from transformers import AutoTokenizer
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from coldray.errors import UserError
+from coldray.llm.engine import Answer, EngineDiedError, RefusedError, Request, check_one_kind, expectation
+from coldray.llm.models import identity
+from coldray.llm.settings import VLLM
+
+_CHARACTERS = 16
+"""more characters than a token ever has on average; what is beyond is not looked at"""
+
+
+class VLLMEngine:
+    """An engine of `coldray.llm.engine`."""
+
+    def __init__(self, settings: VLLM) -> None:
+        self.identity = identity(settings.model)
+        self.settings = settings
+        options: dict[str, Any] = {}
+        if vllm.platforms.current_platform.is_cpu():
+            options["kv_cache_memory_bytes"] = int(settings.cache_gib * 2**30)
+        else:
+            options["gpu_memory_utilization"] = settings.gpu_memory
+        arguments = vllm.AsyncEngineArgs(
+            model=settings.model,
+            dtype=settings.dtype,
+            quantization=settings.quantization,
+            tensor_parallel_size=settings.tensor_parallel,
+            max_model_len=settings.max_length,
+            max_num_seqs=settings.concurrency,
+            enforce_eager=not settings.compile,
+            trust_remote_code=False,
+            # A small model would fill its tokens with the white space that JSON allows.
+            structured_outputs_config={"disable_any_whitespace": True, "backend": "xgrammar"},
+            enable_log_requests=False,
+            disable_log_stats=True,
+            **options,
+        )
+        try:
+            self._engine = AsyncLLM.from_engine_args(arguments)
+        except (ValueError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"llm model {settings.model}: vLLM does not load it ({reason:.300}); name another"
+            ) from error
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(settings.model)
+        if self._tokenizer.chat_template is None:
+            raise UserError(
+                f"llm model {settings.model}: has no chat template; name an instruction-tuned model"
+            )
+
+    async def generate(self, request: Request) -> Answer:
+        """Return the answer. Raises RefusedError where prompt and answer are longer than the model's context."""
+        check_one_kind(request)
+        messages = [{"role": "system", "content": request.system}, {"role": "user", "content": request.user}]
+        prompt = self._tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        if len(prompt) + request.max_tokens > self.settings.max_length:
+            raise RefusedError(
+                f"{len(prompt)} tokens of prompt and {request.max_tokens} of answer are more than max_length "
+                f"{self.settings.max_length}"
+            )
+        output: Any = None
+        try:
+            made = self._engine.generate(
+                {"prompt_token_ids": prompt}, self._sampling(request), uuid.uuid4().hex
+            )
+            async for part in made:
+                output = part
+        except EngineDeadError as error:
+            raise EngineDiedError(f"vLLM with {self.settings.model} died; its log says why") from error
+        except ValueError as error:
+            raise RefusedError(" ".join(str(error).split())) from error
+        (answer,) = output.outputs
+        score = None
+        if request.scale:
+            found = answer.logprobs[0]
+            ids = self._token_ids(request.scale)
+            score = expectation([found[i].logprob if i in found else -math.inf for i in ids])
+        return Answer(
+            answer.text,
+            len(prompt),
+            len(answer.token_ids),
+            answer.finish_reason != "length" or bool(request.scale),
+            score,
+        )
+
+    def _sampling(self, request: Request) -> vllm.SamplingParams:
+        options: dict[str, Any] = {}
+        if request.schema:
+            options["structured_outputs"] = StructuredOutputsParams(json=json.loads(request.schema))
+        elif request.choices:
+            options["structured_outputs"] = StructuredOutputsParams(choice=list(request.choices))
+        elif request.scale:
+            ids = self._token_ids(request.scale)
+            options |= {"allowed_token_ids": ids, "logprob_token_ids": ids}
+        return vllm.SamplingParams(
+            max_tokens=1 if request.scale else request.max_tokens,
+            temperature=request.temperature,
+            seed=request.seed if request.temperature else None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            **options,
+        )
+
+    def _token_ids(self, scale: tuple[str, ...]) -> list[int]:
+        """Return the token of each word of a scale. Raises UserError if one is not a single token."""
+        tokens = [self._tokenizer.encode(word, add_special_tokens=False) for word in scale]
+        for word, ids in zip(scale, tokens, strict=True):
+            if len(ids) != 1:
+                raise UserError(
+                    f"llm model {self.settings.model}: {word!r} is {len(ids)} tokens; a scale needs one each"
+                )
+        return [ids[0] for ids in tokens]
+
+    async def cut(self, texts: list[str], tokens: int) -> list[str]:
+        """Return each text, or its beginning of `tokens` tokens."""
+        short = [text[: tokens * _CHARACTERS] for text in texts]
+        if not any(short):
+            return short
+        ends = self._tokenizer(
+            short, add_special_tokens=False, return_offsets_mapping=True, truncation=True, max_length=tokens
+        )["offset_mapping"]
+        return [text[: max((end for _, end in of), default=0)] for text, of in zip(short, ends, strict=True)]
+
+    async def close(self) -> None:
+        """Stop vLLM's processes."""
+        self._engine.shutdown()

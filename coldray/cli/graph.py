@@ -145,25 +145,32 @@ class Meter:
     """Progress on stderr: items, tokens a second and what is left."""
 
     def __init__(self) -> None:
-        self.began = self.said = time.monotonic()
+        self.said = 0.0
+        self.first: tuple[float, int, int] | None = None
+        """time, items and tokens when the first was done: loading the model is left out of the rate"""
 
     def __call__(self, done: int, total: int, usage: Any) -> None:
         """Say how far it is, now and then."""
-        now = time.monotonic()
-        live = sys.stderr.isatty()
-        if total == 0 or (done not in (0, total) and now - self.said < (0.5 if live else 15)):
+        if total == 0:
             return
         if done == 0:
             click.echo(f"{total} items to describe; the model is loaded first", err=True)
             return
+        now, live = time.monotonic(), sys.stderr.isatty()
+        if self.first is None:
+            self.first = (now, done, usage.completion_tokens)
+        if done < total and now - self.said < (0.5 if live else 15):
+            return
         self.said = now
-        seconds = now - self.began
-        rate = usage.completion_tokens / seconds
-        left = f", about {seconds / done * (total - done):.0f} s left" if done < total else ""
-        end = "\r" if live and done < total else "\n"
-        click.echo(
-            f"described {done} of {total} items, {rate:.0f} tokens/s{left}   {end}", err=True, nl=False
+        seconds, items, tokens = (
+            now - self.first[0],
+            done - self.first[1],
+            usage.completion_tokens - self.first[2],
         )
+        rate = f", {tokens / seconds:.0f} tokens/s" if items else ""
+        left = f", about {seconds / items * (total - done):.0f} s left" if items and done < total else ""
+        end = "\r" if live and done < total else "\n"
+        click.echo(f"described {done} of {total} items{rate}{left}   {end}", err=True, nl=False)
 
 
 def _print(built: "Built", as_json: bool) -> None:

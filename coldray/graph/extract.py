@@ -6,6 +6,7 @@ that the names of both need not be written again for every relation.
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,10 +25,15 @@ from coldray.settings import digest, explain
 
 _FOLDER = Path(__file__).parent / "prompts"
 _RETRY_TEMPERATURE = 0.7
+_LEAST = 3
+"""entities of an answer"""
+_PENALTY = 0.5
+"""for repeating words in a profile; small models otherwise say the same sentence to the end"""
+_TAG, _SENTENCE = re.compile(r"‹[^›]*›"), re.compile(r"(?<=[.!?])\s+")
 T = TypeVar("T")
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
-Sentence = Annotated[str, StringConstraints(strip_whitespace=True, max_length=300)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
+Sentence = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 
 
 class ExtractedEntity(BaseModel):
@@ -95,7 +101,9 @@ class Describer:
         )
         (fields,) = await self.engine.cut([lines], self.settings.item_tokens)
         slots = {"fields": fields, "words": self.settings.profile_words}
-        asked = self.profile.request(slots, max_tokens=self.settings.profile_tokens)
+        asked = self.profile.request(
+            slots, max_tokens=self.settings.profile_tokens, frequency_penalty=_PENALTY
+        )
         profile = await self._ask(made, asked, paragraph)
         if profile is None:
             return made
@@ -146,10 +154,11 @@ class Describer:
 
 
 def paragraph(answer: Answer) -> str:
-    """Return a profile as one paragraph that ends with a sentence. Raises ValueError if there is none."""
-    text = " ".join(as_data(answer.text).split())
+    """Return a profile as one paragraph of whole sentences, none twice. Raises ValueError if there is none."""
+    text = " ".join(_TAG.sub(" ", as_data(answer.text)).split())
     if not answer.whole and (end := max(text.rfind(mark) for mark in ".!?")) > 0:
         text = text[: end + 1]
+    text = " ".join(dict.fromkeys(_SENTENCE.split(text)))
     if not any(map(str.isalnum, text)):
         raise ValueError("says nothing; write the profile")
     return text
@@ -220,13 +229,19 @@ def recipe_of(settings: BuildSettings, identity: str) -> str:
 
 def answer_schema(settings: BuildSettings) -> dict[str, Any]:
     """Return the JSON schema of an `Extraction` within the limits of the settings."""
-    name, sentence = {"type": "string", "maxLength": 80}, {"type": "string", "maxLength": 300}
+    name, sentence = {"type": "string", "maxLength": 60}, {"type": "string", "maxLength": 200}
     kind = {"type": "string", "enum": list(settings.types)}
     entity = {"name": name, "type": kind, "description": sentence, "relation": sentence}
     relation = {"source": name, "target": name, "description": sentence}
     return _object(
         {
-            "entities": {"type": "array", "items": _object(entity), "maxItems": settings.max_entities},
+            # Without a least number small models say that there is nothing.
+            "entities": {
+                "type": "array",
+                "items": _object(entity),
+                "minItems": min(_LEAST, settings.max_entities),
+                "maxItems": settings.max_entities,
+            },
             "relations": {"type": "array", "items": _object(relation), "maxItems": settings.max_relations},
         }
     )

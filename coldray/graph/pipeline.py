@@ -8,6 +8,7 @@ are kept as they come, so that an actor that dies is replaced and its items cost
 import asyncio
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import ray.data
 from pydantic import SecretStr
 from ray.exceptions import RayActorError
+from ray.util.annotations import RayDeprecationWarning
 
 from coldray import storage
 from coldray.encode.sentence_model import BATCH, SentenceModel, load_model
@@ -69,21 +71,23 @@ def describe(job: Job, rows: Rows) -> Iterator[Contribution]:
     needs.check(job.settings.engines)
     size = max(1, job.settings.llm.concurrency // 4)
     chunks = [{"rows": np.array(rows[start : start + size], np.int64)} for start in range(0, len(rows), size)]
-    done = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
-        _Worker,
-        fn_constructor_args=(job,),
-        batch_size=1,
-        batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(
-            size=min(job.settings.engines, len(chunks)), max_tasks_in_flight_per_actor=_TASKS
-        ),
-        num_cpus=needs.cpus,
-        num_gpus=needs.gpus,
-        max_concurrency=_TASKS,
-        max_restarts=_DEATHS,
-        max_task_retries=_DEATHS,
-        runtime_env={"env_vars": ENVIRONMENT},
-    )
+    actors = min(job.settings.engines, len(chunks))
+    with warnings.catch_warnings():
+        # Three of these options have no named parameter yet.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        done = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
+            _Worker,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=_TASKS),
+            num_cpus=needs.cpus,
+            num_gpus=needs.gpus,
+            max_concurrency=_TASKS,
+            max_restarts=_DEATHS,
+            max_task_retries=_DEATHS,
+            runtime_env={"env_vars": ENVIRONMENT},
+        )
     try:
         for row in done.iter_rows():
             if row["service"]:

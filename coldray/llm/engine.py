@@ -18,6 +18,8 @@ class Request:
     """of the answer"""
     temperature: float = 0.0
     seed: int = 0
+    frequency_penalty: float = 0.0
+    """of a token for each time that the answer has it already, off its logit"""
     schema: str = ""
     """JSON schema that the answer keeps to, as JSON"""
     choices: tuple[str, ...] = ()

@@ -71,6 +71,7 @@ class OpenAIEngine:
             "max_completion_tokens": 1 if request.scale else request.max_tokens,
             "temperature": request.temperature,
             "seed": request.seed,
+            "frequency_penalty": request.frequency_penalty,
         }
         allowed = request.choices or request.scale
         if request.schema:

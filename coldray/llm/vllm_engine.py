@@ -108,6 +108,7 @@ class VLLMEngine:
         return vllm.SamplingParams(
             max_tokens=1 if request.scale else request.max_tokens,
             temperature=request.temperature,
+            frequency_penalty=request.frequency_penalty,
             seed=request.seed if request.temperature else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
             **options,

@@ -24,6 +24,7 @@ MODEL = click.option(
     "--model", help="Language model for vLLM: a folder or a name of the hub. Goes before the file's."
 )
 ADDRESS = click.option("--address", help="Ray cluster.  [default: Ray on this machine]")
+VERSION = click.option("--version", type=click.IntRange(min=1), help="Of the graph.  [default: the newest]")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -85,6 +86,105 @@ def remove(folder: str, item_ids: tuple[str, ...], graph: str | None, as_json: b
     from coldray.graph.build import remove_items
 
     _print(remove_items(_place(folder, graph), item_ids, _say), as_json)
+
+
+@graph.command()
+@DATASET
+@GRAPH
+@VERSION
+@click.option("--png", metavar="FILE", help="Write the picture of types and relations there.")
+@JSON
+def stats(folder: str, graph: str | None, version: int | None, png: str | None, as_json: bool) -> None:
+    """Say what the graph is made of."""
+    from coldray import storage
+    from coldray.graph.stats import as_text, graph_stats, heat_map
+    from coldray.graph.store import GraphStore
+
+    made = graph_stats(GraphStore.open(_place(folder, graph), version))
+    click.echo(json.dumps(made.as_json()) if as_json else as_text(made))
+    if png:
+        storage.write_bytes(png, heat_map(made))
+        click.echo(f"picture: {png}", err=True)
+
+
+@graph.command()
+@DATASET
+@click.argument("item_id", metavar="ITEM")
+@GRAPH
+@VERSION
+@click.option("--html", metavar="FILE", help="Draw it in a page of its own.")
+@JSON
+def show(
+    folder: str, item_id: str, graph: str | None, version: int | None, html: str | None, as_json: bool
+) -> None:
+    """Show what is around an item: its entities, and the items that share them."""
+    from coldray import storage
+    from coldray.graph.picture import around, as_html, as_text
+    from coldray.graph.store import GraphStore
+
+    found = around(GraphStore.open(_place(folder, graph), version), item_id)
+    click.echo(json.dumps(asdict(found)) if as_json else as_text(found))
+    if html:
+        storage.write_bytes(html, as_html(found).encode())
+        click.echo(f"picture: {html}", err=True)
+
+
+@graph.command()
+@DATASET
+@click.option("--format", "kind", type=click.Choice(["parquet", "graphml"]), required=True, help="For what.")
+@click.option("--out", required=True, metavar="PATH", help="A folder for parquet, a file for graphml.")
+@GRAPH
+@VERSION
+def export(folder: str, kind: str, out: str, graph: str | None, version: int | None) -> None:
+    """Write the graph for other tools."""
+    from coldray.graph.export import to_graphml, to_parquet
+    from coldray.graph.store import GraphStore
+
+    store = GraphStore.open(_place(folder, graph), version)
+    (to_parquet if kind == "parquet" else to_graphml)(store, out)
+    click.echo(f"{out}: {store.num_entities} entities, {store.num_relations} relations")
+
+
+@graph.command()
+@DATASET
+@GRAPH
+@JSON
+def versions(folder: str, graph: str | None, as_json: bool) -> None:
+    """List the versions of the graph."""
+    from coldray.graph.store import manifests, read_manifest
+
+    place = _place(folder, graph)
+    found = [read_manifest(place, number) for number in manifests(place)] or [read_manifest(place)]
+    if as_json:
+        click.echo(json.dumps([asdict(manifest) for manifest in found]))
+        return
+    for manifest in found:
+        made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest.created))
+        counts = ", ".join(f"{manifest.counts[name]} {name}" for name in ("items", "entities", "relations"))
+        click.echo(f"{manifest.version:>4}  {made}  {counts}  {manifest.note}")
+
+
+@graph.command()
+@DATASET
+@click.argument("version", type=click.IntRange(min=1))
+@GRAPH
+def rollback(folder: str, version: int, graph: str | None) -> None:
+    """Make an earlier version of the graph the newest again."""
+    from coldray.graph.store import rollback as back
+
+    click.echo(f"version {version} is now version {back(_place(folder, graph), version)}")
+
+
+@graph.command()
+@DATASET
+@click.option("--keep", required=True, type=click.IntRange(min=1), help="Newest versions that stay.")
+@GRAPH
+def prune(folder: str, keep: int, graph: str | None) -> None:
+    """Forget old versions of the graph and free what only they held."""
+    from coldray.graph.store import prune as forget
+
+    gone = forget(_place(folder, graph), keep)
+    click.echo(f"{len(gone)} versions forgotten" + (f": {', '.join(map(str, gone))}" if gone else ""))
 
 
 def _run(
@@ -192,6 +292,10 @@ def _print(built: "Built", as_json: bool) -> None:
         click.echo(
             f"{built.dropped_relations} relations named an entity that their answer does not have; left out",
             err=True,
+        )
+    if built.copied_entities:
+        click.echo(
+            f"{built.copied_entities} entities were copied from the prompt's example; left out", err=True
         )
     for stage, count in built.failed.items():
         click.echo(f"{count} items failed at {stage}: see failed.parquet, and try --retry-failed", err=True)

@@ -62,6 +62,8 @@ class Built:
     """items by the stage that failed"""
     dropped_relations: int = 0
     """relations of answers that name an entity which the answer does not have"""
+    copied_entities: int = 0
+    """entities that answers took from the prompt's example; left out"""
     usage: Usage = field(default_factory=Usage)
     cost: float = 0.0
     """in the currency of the prices"""
@@ -143,6 +145,7 @@ def run(
         waiting.append(made)
         built.described += 1
         built.dropped_relations += made.dropped
+        built.copied_entities += made.copied
         built.usage.add(made.usage)
         if made.failed:
             built.failed[made.failed] = built.failed.get(made.failed, 0) + 1

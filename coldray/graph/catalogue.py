@@ -9,6 +9,7 @@ from coldray.data import columns as c
 from coldray.encode.text import clean
 from coldray.errors import UserError
 from coldray.graph.settings import BuildSettings
+from coldray.llm.prompt import without_controls
 from coldray.settings import digest
 
 TITLE = "title"
@@ -48,14 +49,18 @@ def _is_vector(kind: pa.DataType) -> bool:
 
 def read_item(row: dict[str, Any], columns: list[str], settings: BuildSettings) -> CatalogueItem:
     """Return a row of the catalogue: markup removed, lists joined, control characters and repeated space gone."""
-    fields = {name: clean(row[name]) for name in columns}
+    fields = {name: _text(row[name]) for name in columns}
     values = []
     for name, kind in settings.entities.items():
         given = row[name] if isinstance(row[name], list) else _split(row[name])
-        named = dict.fromkeys(filter(None, (clean(value) for value in given)))
+        named = dict.fromkeys(filter(None, map(_text, given)))
         values += [(kind, value) for value in list(named)[:_MOST_VALUES]]
     item_id = str(row[c.ITEM])
-    return CatalogueItem(item_id, clean(row.get(TITLE)) or item_id, fields, values)
+    return CatalogueItem(item_id, _text(row.get(TITLE)) or item_id, fields, values)
+
+
+def _text(value: Any) -> str:
+    return " ".join(without_controls(clean(value)).split())
 
 
 def _split(value: Any) -> list[Any]:

@@ -82,6 +82,8 @@ class Contribution:
     """the text that failed"""
     dropped: int = 0
     """relations of the answer that name an entity which it does not have"""
+    copied: int = 0
+    """entities that the answer took from the prompt's example"""
 
 
 class Describer:
@@ -117,8 +119,18 @@ class Describer:
         )
         found = await self._ask(made, asked, self._extraction)
         if found is not None:
-            bring_extraction(made, found)
+            own = [
+                entity for entity in found.entities if not self._is_copied(entity.name, f"{title} {profile}")
+            ]
+            made.copied = len(found.entities) - len(own)
+            bring_extraction(made, found.model_copy(update={"entities": own}))
         return made
+
+    def _is_copied(self, name: str, text: str) -> bool:
+        """Return whether a name stands in the prompt and no word of it in the item's text: small models copy examples."""
+        told, words = f" {normalise(text)} ", normalise(name).split()
+        named = f'"name":"{name}"' in self.extract.system
+        return named and not any(f" {word} " in told for word in words)
 
     async def _cut(self, fields: dict[str, str]) -> dict[str, str]:
         texts = await self.engine.cut(list(fields.values()), self.settings.field_tokens)

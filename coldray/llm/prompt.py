@@ -20,6 +20,7 @@ from coldray.llm.engine import Request
 _SECTIONS = re.compile(r"\A\[system\]\n(?P<system>.*?)\n\[user\]\n(?P<user>.*)\Z", re.DOTALL)
 _TURNS = re.compile(r"\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_[A-Z]+)\]", re.IGNORECASE)
 """words that some chat templates put between turns"""
+_CONTROLS = {"Cc", "Cs", "Co", "Cn"}
 
 
 def as_data(text: str) -> str:
@@ -28,10 +29,12 @@ def as_data(text: str) -> str:
     Angle brackets, of which tags and the special tokens of models are made, become ‹ and ›; control characters, but for
     line breaks and tabs, become spaces.
     """
-    text = _TURNS.sub(" ", text.replace("<", "‹").replace(">", "›"))
-    return "".join(
-        " " if unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn") and c not in "\n\t" else c for c in text
-    )
+    return without_controls(_TURNS.sub(" ", text.replace("<", "‹").replace(">", "›")))
+
+
+def without_controls(text: str) -> str:
+    """Return `text` with spaces in the place of control characters, but for line breaks and tabs."""
+    return "".join(" " if unicodedata.category(c) in _CONTROLS and c not in "\n\t" else c for c in text)
 
 
 @dataclass(frozen=True)

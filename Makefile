@@ -23,6 +23,11 @@ install: ## install the locked packages and coldray into .venv
 quickstart: install ## from the MovieLens-100k ratings to a table of results
 	@scripts/quickstart
 
+.PHONY: quickstart-graph
+quickstart-graph: ## from the MovieLens-100k films to a knowledge graph, with a small language model on vLLM
+	@scripts/install llm
+	@scripts/quickstart-graph
+
 .PHONY: lint
 lint: install ## style, formatting and types
 	$(BIN)/ruff check

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import coldray
+from coldray.graph.settings import BuildSettings
 from coldray.settings import load_yaml
 from coldray.sweep.config import SweepSettings
 
@@ -262,6 +263,14 @@ def test_every_experiment_is_one() -> None:
     for file in files:
         assert file.suffix == ".yaml", file
         load_yaml(file, SweepSettings)  # which refuses keys that it does not know
+
+
+def test_every_graph_configuration_is_one() -> None:
+    files = sorted((ROOT / "graph_configs").iterdir())
+    assert files
+    for file in files:
+        assert file.suffix == ".yaml", file
+        load_yaml(file, BuildSettings)
 
 
 def test_locks_agree_with_one_another_and_with_the_pins() -> None:

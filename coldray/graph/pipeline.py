@@ -34,8 +34,8 @@ from coldray.llm.settings import make_engine
 
 Float32 = npt.NDArray[np.float32]
 
-_TASKS = 8
-"""chunks that an actor works on at a time"""
+_TASKS, _SHARE = 24, 16
+"""chunks that an actor works on at a time, and how many of them fill its engine: small ones, so that the first are done soon"""
 _DEATHS = 3
 """of an engine's actor, after which the build ends; what died so often will again"""
 _FEW = 4096
@@ -69,7 +69,7 @@ def describe(job: Job, rows: Rows) -> Iterator[Contribution]:
     """
     needs = Needs.of(job.settings.llm)
     needs.check(job.settings.engines)
-    size = max(1, job.settings.llm.concurrency // 4)
+    size = max(1, job.settings.llm.concurrency // _SHARE)
     chunks = [{"rows": np.array(rows[start : start + size], np.int64)} for start in range(0, len(rows), size)]
     actors = min(job.settings.engines, len(chunks))
     with warnings.catch_warnings():

@@ -1,5 +1,7 @@
 """Small made-up catalogues for tests of the store."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -29,7 +31,7 @@ class Catalogue:
                 other = entity_id("feature", feature)
                 entities.append(self.entity(item, other, "feature", feature, f"{feature} by {item}"))
                 relations.append(self.relation(item, own, other, f"{item} has {feature}"))
-            for one, two in zip(features, features[1:], strict=False):
+            for one, two in itertools.pairwise(features):
                 ends = entity_id("feature", one), entity_id("feature", two)
                 if ends[0] != ends[1]:
                     relations.append(self.relation(item, *ends, f"{one} goes with {two}"))

@@ -18,7 +18,7 @@ def apply(row, there, new):
     item, text = new
     gone = [there.pop(item)] if item in there else []
     brought = [mention(item, text)] if text else []
-    there |= {item: made for made in brought}
+    there |= {item: brought[0]} if brought else {}
 
     def refill(ids):
         assert ids == [1]

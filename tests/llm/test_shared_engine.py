@@ -1,0 +1,39 @@
+"""One vLLM on Ray Serve, asked by several."""
+
+import asyncio
+
+import pytest
+
+from coldray.errors import ServiceError
+from coldray.llm.engine import RefusedError, Request
+from coldray.llm.models import identity
+from coldray.llm.settings import VLLM, Shared, make_engine
+from coldray.llm.shared_engine import deploy
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_who_asks_gets_the_deployments_answers(smollm):
+    from ray import serve
+
+    with pytest.raises(ServiceError, match="app no-such: does not run; start it with: coldray llm serve"):
+        make_engine(Shared(app="no-such"))
+    try:
+        deploy(VLLM(model=smollm, max_length=512, cache_gib=0.5), "test-llm")
+        asyncio.run(asks(smollm))
+    finally:
+        serve.shutdown()
+
+
+async def asks(smollm):
+    engines = [make_engine(Shared(app="test-llm")) for _ in range(2)]
+    assert engines[0].identity == identity(smollm)
+    request = Request("t@1", "Be brief.", "Is a pen for writing?", choices=("yes", "no"))
+    answers = await asyncio.gather(*(engine.generate(request) for engine in engines))
+    assert answers[0] == answers[1]
+    assert answers[0].text in ("yes", "no")
+    with pytest.raises(RefusedError, match="more than max_length 512"):
+        await engines[0].generate(Request("t@1", "", "word " * 2000))
+    assert await engines[0].cut(["one two three four"], 2) == ["one two"]
+    await engines[0].close()

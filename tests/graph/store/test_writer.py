@@ -1,5 +1,4 @@
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -153,7 +152,7 @@ KILLED = """
 @pytest.mark.slow
 def test_a_writer_killed_at_any_step_leaves_the_last_whole_version(catalogue, tmp_path):
     script = tmp_path / "killed.py"
-    script.write_text(textwrap.dedent(KILLED.format(tests=str(Path(__file__).parent))))
+    script.write_text(textwrap.dedent(KILLED.format(tests=str(Path(__file__).parents[1]))))
     uri = str(tmp_path / "graph")
     catalogue.write(uri, {"1": ["ink"], "2": ["paper", "ink"], "3": ["box"]})
     before, done, step = catalogue.state(uri), False, 0
@@ -174,7 +173,7 @@ def test_a_writer_killed_at_any_step_leaves_the_last_whole_version(catalogue, tm
 
 
 def write_some(uri, items):
-    sys.path.insert(0, os.path.dirname(__file__))
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     from conftest import Catalogue
 
     for item in items:

@@ -68,6 +68,8 @@ class Built:
     cost: float = 0.0
     """in the currency of the prices"""
     seconds: float = 0.0
+    answering: float = 0.0
+    """seconds of these from the first question to the last answer, without the model's start"""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def run(
     failed: list[Contribution] = []
     waiting: list[Contribution] = []
     removed = plan.removed
+    spans: tuple[float, float] | None = None
     progress(0, len(plan.rows), built.usage)
     for made in describe(job, plan.rows) if plan.rows else ():
         waiting.append(made)
@@ -147,6 +150,8 @@ def run(
         built.dropped_relations += made.dropped
         built.copied_entities += made.copied
         built.usage.add(made.usage)
+        spans = (min(made.began, spans[0]), max(made.ended, spans[1])) if spans else (made.began, made.ended)
+        built.answering = spans[1] - spans[0]
         if made.failed:
             built.failed[made.failed] = built.failed.get(made.failed, 0) + 1
             failed.append(made)

@@ -7,6 +7,7 @@ that the names of both need not be written again for every relation.
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -84,6 +85,9 @@ class Contribution:
     """relations of the answer that name an entity which it does not have"""
     copied: int = 0
     """entities that the answer took from the prompt's example"""
+    began: float = 0.0
+    ended: float = 0.0
+    """seconds since 1970 at which the item was taken up, and was done"""
 
 
 class Describer:
@@ -96,7 +100,12 @@ class Describer:
 
     async def describe(self, item: CatalogueItem) -> Contribution:
         """Return what the item brings. Never raises for what a model answers: it is recorded as failed, with its text."""
-        made = Contribution(item.item_id, item.title)
+        made = Contribution(item.item_id, item.title, began=time.time())
+        await self._ask_all(made, item)
+        made.ended = time.time()
+        return made
+
+    async def _ask_all(self, made: Contribution, item: CatalogueItem) -> None:
         bring_catalogue(made, item)
         lines = "\n".join(
             f"{name}: {text or '(empty)'}" for name, text in (await self._cut(item.fields)).items()
@@ -108,7 +117,7 @@ class Describer:
         )
         profile = await self._ask(made, asked, paragraph)
         if profile is None:
-            return made
+            return
         made.profile = made.entities[0]["description"] = profile
         (title,) = await self.engine.cut([item.title], self.settings.field_tokens)
         limits = {"max_entities": self.settings.max_entities, "max_relations": self.settings.max_relations}
@@ -124,7 +133,6 @@ class Describer:
             ]
             made.copied = len(found.entities) - len(own)
             bring_extraction(made, found.model_copy(update={"entities": own}))
-        return made
 
     def _is_copied(self, name: str, text: str) -> bool:
         """Return whether a name stands in the prompt and no word of it in the item's text: small models copy examples."""

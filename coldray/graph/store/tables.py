@@ -77,6 +77,9 @@ INDEXES = {
 }
 """columns that rows are looked up by"""
 
+KEYS = {"items": "item_id", "entities": "id", "relations": "id"}
+"""columns of which every value stands once"""
+
 
 @dataclass(frozen=True)
 class Manifest:

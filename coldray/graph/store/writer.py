@@ -21,6 +21,7 @@ from coldray.graph.store.tables import (
     KEYS,
     SAMPLE,
     Manifest,
+    lance_mended,
     manifests,
     open_table,
     read_manifest,
@@ -52,7 +53,8 @@ def writing(uri: str, waiting: Callable[[str], None] = lambda message: None) -> 
     """
     file_system, path = storage.resolve(uri)
     if not isinstance(file_system, fs.LocalFileSystem):
-        yield Writer(uri)
+        with lance_mended(uri):
+            yield Writer(uri)
         return
     with mended(uri):
         file_system.create_dir(path)
@@ -63,7 +65,8 @@ def writing(uri: str, waiting: Callable[[str], None] = lambda message: None) -> 
             waiting(f"{uri}: somebody else is writing; waiting until that is done")
             lock.acquire()
         try:
-            yield Writer(uri)
+            with lance_mended(uri):
+                yield Writer(uri)
         finally:
             lock.release()
 
@@ -100,7 +103,8 @@ class Writer:
 
         The tables have the columns of `coldray.graph.schema`. `embed` gives vectors of length 1; entities of a type whose
         names have at least the cosine `merge_above` are kept as one. What it costs depends on the items given, not on the
-        graph. Raises UserError where the disk is full or vectors have another length than those there.
+        graph. Raises UserError where the disk is full or vectors have another length than those there, ValueError, a bug,
+        where an item relates what it does not mention.
         """
         ids = [*items["item_id"].to_pylist(), *removed]
         entities = [row | {"hash": hash_of(row, "entity")} for row in _unique(entity_mentions, "entity")]
@@ -108,6 +112,10 @@ class Writer:
         for row in relation_mentions.to_pylist():
             row["relation"] = relation_id(row["head"], row["tail"])
             relations.append(row | {"hash": hash_of(row, "relation")})
+        mentioned = {(row["item_id"], row["entity"]) for row in entities}
+        for row in relations:
+            if not {(row["item_id"], row["head"]), (row["item_id"], row["tail"])} <= mentioned:
+                raise ValueError(f"item {row['item_id']}: relates entities that it does not mention")
         if not self.tables:
             if not entities:
                 return

@@ -159,6 +159,12 @@ def test_a_quote_in_an_id_and_other_vectors(catalogue, tmp_path):
         writer.apply(*catalogue.tables({"7": ["new"]}), [], lambda texts: catalogue.embed(texts)[:, :3], 0.95)
 
 
+def test_an_item_relates_only_what_it_mentions(catalogue, tmp_path):
+    items, entities, relations = catalogue.tables({"1": ["ink"]})
+    with writing(str(tmp_path)) as writer, pytest.raises(ValueError, match="does not mention"):
+        writer.apply(items, entities.slice(0, 1), relations, [], catalogue.embed, 0.95)
+
+
 def test_an_empty_graph_is_not_published(catalogue, tmp_path):
     with pytest.raises(UserError, match="has no items yet"):
         catalogue.write(tmp_path, {})

@@ -443,7 +443,7 @@ def vllm_server(smollm, tmp_path_factory):
     log = tmp_path_factory.mktemp("vllm") / "log.txt"
     with log.open("w") as stream:
         server = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", smollm, *options],
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", smollm, *options],
             stdout=stream,
             stderr=subprocess.STDOUT,
             env=os.environ | ENVIRONMENT,

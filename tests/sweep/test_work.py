@@ -162,7 +162,7 @@ def test_data_that_changes_while_a_sweep_runs_is_told(
     home = embedding_folder(dataset, "given")
     publish(home, [write_part(home, "1" * 16, tiny_split.item_ids, -tiny_content[1:])], {"source": "again"})
     with pytest.raises(
-        UserError, match="the embedding has changed since the sweep began; run the sweep anew"
+        UserError, match="the embedding given has changed since the sweep began; run the sweep anew"
     ):
         list(Workspace(dataset, str(tmp_path / "runs")).run(cell))
     manifest = storage.read_json(f"{dataset}/splits/tiny/manifest.json")

@@ -54,10 +54,11 @@ def test_a_graph_by_a_real_vllm_whose_actor_is_killed_half_way(smollm, tmp_path)
 
 def actors():
     """Return the processes of Ray that hold an engine."""
+    ours = psutil.Process().children(recursive=True)
     named = [
-        p
-        for p in psutil.process_iter(["name", "cmdline"])
-        if "MapBatches(_Worker)" in " ".join(p.info["cmdline"] or [])
+        process
+        for process in ours
+        if process.status() != psutil.STATUS_ZOMBIE and "MapBatches(_Worker)" in " ".join(process.cmdline())
     ]
     return [process for process in named if process.ppid() not in {other.pid for other in named}]
 

@@ -78,7 +78,7 @@ def test_an_item_its_catalogue_entities_and_what_the_model_found(tmp_path):
 
 
 def test_control_characters_of_an_answer_reach_no_table(tmp_path):
-    odd = {"name": "Bell\u0007 pen", "type": "etc", "description": "a\nb\ud800", "relation": "\u0000x"}
+    odd = {"name": "Bell\u0007 pen", "type": "etc", "description": "a\nb\u0085", "relation": "\u0000x"}
     made, _ = describe(tmp_path, "A red\x07 pen.", json.dumps({"entities": [odd], "relations": []}))
     assert made.entities[2]["name"] == "Bell pen"
     assert made.entities[2]["description"] == "a b"

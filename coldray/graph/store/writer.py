@@ -18,8 +18,10 @@ from coldray.graph.store.merge import Row, hash_of, merged, text_of
 from coldray.graph.store.similar import bands_of, close_pairs
 from coldray.graph.store.tables import (
     INDEXES,
+    KEYS,
     SAMPLE,
     Manifest,
+    lance_mended,
     manifests,
     open_table,
     read_manifest,
@@ -31,8 +33,11 @@ from coldray.graph.store.tables import (
 Float32 = npt.NDArray[np.float32]
 Embed = Callable[[list[str]], Float32]
 
-_FRAGMENTS = 32
-"""of a table, beyond which its small files are made one"""
+_FRAGMENTS, _SMALL = 32, 10_000
+"""small fragments of a table, beyond which they are made one; rows below which one is small"""
+_BEHIND = 20
+"""An index is brought up to date when more than one row in so many is not in it; the others are read as they stand. As the
+time that takes grows with the table and so does how rarely it is due, a row costs the same in a table of any size."""
 _INDEX_FROM = 10_000
 """rows from which a table is indexed; a smaller one is read as fast"""
 _IDS = 10_000
@@ -48,7 +53,8 @@ def writing(uri: str, waiting: Callable[[str], None] = lambda message: None) -> 
     """
     file_system, path = storage.resolve(uri)
     if not isinstance(file_system, fs.LocalFileSystem):
-        yield Writer(uri)
+        with lance_mended(uri):
+            yield Writer(uri)
         return
     with mended(uri):
         file_system.create_dir(path)
@@ -59,7 +65,8 @@ def writing(uri: str, waiting: Callable[[str], None] = lambda message: None) -> 
             waiting(f"{uri}: somebody else is writing; waiting until that is done")
             lock.acquire()
         try:
-            yield Writer(uri)
+            with lance_mended(uri):
+                yield Writer(uri)
         finally:
             lock.release()
 
@@ -96,7 +103,8 @@ class Writer:
 
         The tables have the columns of `coldray.graph.schema`. `embed` gives vectors of length 1; entities of a type whose
         names have at least the cosine `merge_above` are kept as one. What it costs depends on the items given, not on the
-        graph. Raises UserError where the disk is full or vectors have another length than those there.
+        graph. Raises UserError where the disk is full or vectors have another length than those there, ValueError, a bug,
+        where an item relates what it does not mention.
         """
         ids = [*items["item_id"].to_pylist(), *removed]
         entities = [row | {"hash": hash_of(row, "entity")} for row in _unique(entity_mentions, "entity")]
@@ -104,6 +112,10 @@ class Writer:
         for row in relation_mentions.to_pylist():
             row["relation"] = relation_id(row["head"], row["tail"])
             relations.append(row | {"hash": hash_of(row, "relation")})
+        mentioned = {(row["item_id"], row["entity"]) for row in entities}
+        for row in relations:
+            if not {(row["item_id"], row["head"]), (row["item_id"], row["tail"])} <= mentioned:
+                raise ValueError(f"item {row['item_id']}: relates entities that it does not mention")
         if not self.tables:
             if not entities:
                 return
@@ -116,6 +128,8 @@ class Writer:
         self._rows("relations", related, embed)
         dead = [of for of, row in changed.items() if row is None]
         self._merge_names(fresh, dead, merge_above)
+        for name, table in self.tables.items():
+            _keep_fast(table, INDEXES[name])
 
     def _create(self, dim: int) -> None:
         for name, schema in schemas(dim).items():
@@ -135,12 +149,18 @@ class Writer:
         return {i: row for i, row in made.items() if row is None or row != _without(rows.get(i))}
 
     def _refill(self, table: str, key: str, ids: list[int]) -> dict[int, list[Row]]:
-        """Return the mentions with the smallest hashes of each id."""
-        found: dict[int, list[Row]] = {}
-        for of in ids:
-            rows = self.tables[table].to_table(filter=f"{key} = {of}").sort_by("hash").slice(0, SAMPLE)
-            found[of] = rows.to_pylist()
-        return found
+        """Return the mentions with the smallest hashes of each id; of a hub's others only the hashes are read."""
+        smallest: list[int] = []
+        for condition in _conditions(key, ids):
+            found = self.tables[table].to_table(columns=[key, "hash"], filter=condition, with_row_id=True)
+            of, hashes = found[key].to_numpy(), found["hash"].to_numpy()
+            order = np.lexsort((hashes, of))
+            first = np.searchsorted(of[order], of[order])  # where the mentions of the same id begin
+            smallest += found["_rowid"].to_numpy()[order[np.arange(len(order)) - first < SAMPLE]].tolist()
+        mentions: dict[int, list[Row]] = {of: [] for of in ids}
+        for row in self._where(table, "_rowid", smallest):
+            mentions[row[key]].append(row)
+        return mentions
 
     def _rows(self, table: str, changed: dict[int, Row | None], embed: Embed) -> list[Row]:
         """Write changed rows, with their vectors; return those that were not there before."""
@@ -226,22 +246,23 @@ class Writer:
             self.tables[table].insert(made, mode="append")
 
     def _replace(self, table: str, column: str, values: Iterable[Any], rows: list[Row]) -> None:
-        """Delete the rows with `values` and append `rows`: no merge, so that no key can come twice."""
+        """Delete the rows with `values` and append `rows`. Lance's merge is not used: it may insert a key twice.
+
+        Raises RuntimeError, a bug, if a key stands twice after all.
+        """
         self._delete(table, column, values)
         self._append(table, rows)
+        if KEYS.get(table) == column:
+            there = sum(self.tables[table].count_rows(filter=each) for each in _conditions(column, values))
+            if there != len(rows):
+                raise RuntimeError(f"{self.uri}: a key stands twice in {table}")
 
     def commit(self, note: str = "") -> int:
-        """Publish what was applied as the next version of the graph, and return its number.
-
-        Raises RuntimeError, a bug, if a key stands twice in a table, and publishes nothing.
-        """
+        """Publish what was applied as the next version of the graph, and return its number."""
         if not self.tables:
             raise UserError(
                 f"{self.uri}: the graph has no items yet; build it from a catalogue that has some"
             )
-        for name, table in self.tables.items():
-            _keep_fast(table, INDEXES[name])
-        self._check_keys()
         version = max(manifests(self.uri), default=0) + 1
         tables = {name: int(table.version) for name, table in self.tables.items()}
         counts = {name: int(table.count_rows()) for name, table in self.tables.items()}
@@ -249,12 +270,6 @@ class Writer:
         self.manifest = Manifest(version, tables, counts, dim, note)
         write_manifest(self.uri, self.manifest)
         return version
-
-    def _check_keys(self) -> None:
-        for name, key in (("items", "item_id"), ("entities", "id"), ("relations", "id")):
-            keys = self.tables[name].to_table(columns=[key])[key].combine_chunks()
-            if len(keys.unique()) != len(keys):
-                raise RuntimeError(f"{self.uri}: a key stands twice in {name}")
 
 
 def rollback(uri: str, version: int) -> int:
@@ -294,16 +309,22 @@ def _restored(uri: str, name: str, version: int) -> Any:
 
 
 def _keep_fast(table: Any, columns: tuple[str, ...]) -> None:
-    """Make few files of many and bring the indexes up to date."""
-    if len(table.get_fragments()) > _FRAGMENTS:
-        table.optimize.compact_files()
-    if table.count_rows() < _INDEX_FROM:
+    """Make few files of many, and bring indexes up to date where that is due."""
+    if sum(fragment.physical_rows < _SMALL for fragment in table.get_fragments()) > _FRAGMENTS:
+        table.optimize.compact_files(target_rows_per_fragment=_SMALL)
+    rows = int(table.count_rows())
+    if rows < _INDEX_FROM:
         return
-    there = {column for index in table.describe_indices() for column in index.field_names}
+    there = {index.field_names[0]: index.name for index in table.describe_indices()}
     for column in columns:
         if column not in there:
             table.create_scalar_index(column, "BTREE")
-    table.optimize.optimize_indices()
+    if not there:
+        return
+    behind = int(table.stats.index_stats(there[columns[0]])["num_unindexed_rows"])
+    if behind > max(_INDEX_FROM, rows // _BEHIND):
+        table.optimize.compact_files()
+        table.optimize.optimize_indices()
 
 
 def _conditions(column: str, values: Iterable[Any]) -> Iterator[str]:

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coldray.errors import UserError
 from coldray.graph.store import GraphStore
+from coldray.graph.store.reader import positions_of
 
 ITEMS = {"1": ["red pen", "ink"], "2": ["ink", "paper"], "3": ["box"]}
 
@@ -65,3 +68,29 @@ def test_a_graph_that_is_not_there_or_damaged_is_said(store, tmp_path, catalogue
         file.unlink()
     with pytest.raises(UserError, match="table relations cannot be read"):
         GraphStore.open(str(uri))
+
+
+def test_texts_are_right_after_rows_were_deleted_and_files_joined(catalogue, tmp_path, monkeypatch):
+    for name, value in {"_FRAGMENTS": 2, "_SMALL": 20}.items():
+        monkeypatch.setattr(f"coldray.graph.store.writer.{name}", value)
+    for item in "abcdef":
+        catalogue.write(tmp_path, {item: [item * 3, "ink"]})
+    catalogue.write(tmp_path, {}, removed=["b", "e"])
+    store = GraphStore.open(str(tmp_path))
+    table = store.entities(range(len(store.ids)))
+    assert table["id"].to_pylist() == store.ids.tolist()
+    assert store.item_ids(store.items(["f", "b", "a"])) == ["f", None, "a"]
+    found, cosines = store.search(catalogue.embed(["ink"]), 1, index="flat")
+    assert store.entities(found[0])["name"].to_pylist() == ["ink"]
+    assert cosines[0, 0] > 0.5
+
+
+numbers = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3) | st.sampled_from([-(2**63), 2**63 - 1])
+
+
+@given(st.sets(numbers, max_size=40), st.lists(numbers, max_size=40))
+def test_positions_are_those_of_a_search(ids, others):
+    there = np.array(sorted(ids), np.int64)
+    wanted = np.array([*others, *ids], np.int64)
+    expected = [sorted(ids).index(number) if number in ids else -1 for number in wanted.tolist()]
+    assert positions_of(wanted, there).tolist() == expected

@@ -24,8 +24,18 @@ steps = st.lists(
 )
 
 
+@pytest.fixture(params=["as it is", "indexed at once"])
+def keeping(request, monkeypatch):
+    """How tables are kept fast: as of large graphs, too, whose indexes are made, fall behind and catch up."""
+    if request.param == "indexed at once":
+        for name, value in {"_FRAGMENTS": 2, "_SMALL": 20, "_INDEX_FROM": 4, "_BEHIND": 3, "_IDS": 3}.items():
+            monkeypatch.setattr(f"coldray.graph.store.writer.{name}", value)
+        monkeypatch.setattr("coldray.graph.store.reader._TAKEN", 3)
+
+
+@pytest.mark.usefixtures("keeping")
 @given(steps)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_graph_is_a_function_of_its_items_whatever_their_history(catalogue, tmp_path_factory, history):
     uri, fresh = tmp_path_factory.mktemp("a"), tmp_path_factory.mktemp("b")
     items: dict[str, list[str]] = {}
@@ -41,6 +51,34 @@ def test_a_graph_is_a_function_of_its_items_whatever_their_history(catalogue, tm
         check(GraphStore.open(str(uri)))
     elif manifests(str(uri)):
         assert all(rows == [] for rows in catalogue.state(uri).values())
+
+
+@pytest.mark.usefixtures("keeping")
+def test_a_large_hub_loses_and_gets_back_what_its_sample_has(catalogue, tmp_path):
+    everyone = {str(i): ["hub"] for i in range(40)}
+    catalogue.write(tmp_path / "fresh", everyone)
+    catalogue.write(tmp_path / "a", everyone)
+    for some in (range(0, 40, 2), range(0, 30, 3)):
+        catalogue.write(tmp_path / "a", {}, removed=[str(i) for i in some])
+        catalogue.write(tmp_path / "a", {str(i): ["hub"] for i in some})
+    assert catalogue.state(tmp_path / "a") == catalogue.state(tmp_path / "fresh")
+
+
+def test_the_same_again_changes_nothing(catalogue, tmp_path):
+    items = {"1": ["ink"], "2": ["ink", "box"]}
+    catalogue.write(tmp_path, items)
+    before = catalogue.state(tmp_path)
+    for _ in range(3):
+        catalogue.write(tmp_path, items)
+    assert catalogue.state(tmp_path) == before
+
+
+def test_a_key_that_stands_twice_is_not_published(catalogue, tmp_path, monkeypatch):
+    catalogue.write(tmp_path, {"1": ["ink"]})
+    monkeypatch.setattr("coldray.graph.store.writer.Writer._delete", lambda *args: None)
+    with pytest.raises(RuntimeError, match="a key stands twice in"):
+        catalogue.write(tmp_path, {"1": ["box"]})
+    assert manifests(str(tmp_path)) == [1]
 
 
 def check(store):
@@ -119,6 +157,12 @@ def test_a_quote_in_an_id_and_other_vectors(catalogue, tmp_path):
         writing(uri) as writer,
     ):
         writer.apply(*catalogue.tables({"7": ["new"]}), [], lambda texts: catalogue.embed(texts)[:, :3], 0.95)
+
+
+def test_an_item_relates_only_what_it_mentions(catalogue, tmp_path):
+    items, entities, relations = catalogue.tables({"1": ["ink"]})
+    with writing(str(tmp_path)) as writer, pytest.raises(ValueError, match="does not mention"):
+        writer.apply(items, entities.slice(0, 1), relations, [], catalogue.embed, 0.95)
 
 
 def test_an_empty_graph_is_not_published(catalogue, tmp_path):

@@ -55,7 +55,13 @@ def judges(args: argparse.Namespace) -> dict[str, Judge]:
     backbone, content, embedding = trained(args, split)
     residuals = backbone.residuals.numpy()
     test = Probe(
-        backbone.encoder, content, embedding, residuals, split.num_warm, split.validation, split.test
+        backbone.encoder,
+        content,
+        {"embedding": embedding},
+        residuals,
+        split.num_warm,
+        split.validation,
+        split.test,
     )
     found = {"test": Judge(test, args.users, 0)}
     for part in range(args.parts):
@@ -64,10 +70,11 @@ def judges(args: argparse.Namespace) -> dict[str, Judge]:
         withheld = residuals[rows].copy()
         withheld[inner.num_warm + 1 :] = 0
         users = (inner.num_warm, inner.validation, inner.test)
-        probe = Probe(backbone.encoder, content[rows], embedding[rows], withheld, *users)
+        probe = Probe(backbone.encoder, content[rows], {"embedding": embedding[rows]}, withheld, *users)
         found[f"withheld {part}"] = Judge(probe, args.users, 0)
         other, inner_content, inner_embedding = trained(args, inner)
-        probe = Probe(other.encoder, inner_content, inner_embedding, other.residuals.numpy(), *users)
+        own = (inner_content, {"embedding": inner_embedding}, other.residuals.numpy())
+        probe = Probe(other.encoder, *own, *users)
         found[f"probe {part}"] = Judge(probe, args.users, 0)
     return found
 

@@ -4,6 +4,8 @@ Everything else that is raised is a bug and shows its trace.
 """
 
 import errno
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +25,10 @@ _FIXES = {
 """What to do about an error of the operating system that a person can cause."""
 
 
+_NUMBER = re.compile(r"\(os error (\d+)\)")
+"""how libraries written in Rust tell the number of an error that they raise without it"""
+
+
 class UserError(Exception):
     """What was asked cannot be done as asked; the message names the place and says what to do.
 
@@ -40,11 +46,13 @@ class ServiceError(UserError):
 
 def mendable(error: OSError, place: str = "") -> UserError | None:
     """Return an error of the operating system at `place` as one that a person can mend; None if it is none of those."""
-    if error.errno not in _FIXES:
+    told = _NUMBER.search(str(error))
+    number = error.errno if error.errno is not None or told is None else int(told[1])
+    if number not in _FIXES:
         return None
     where = place or error.filename
-    what = f"{where}: {error.strerror}" if where else " ".join(str(error).split())
-    return UserError(f"{what}; {_FIXES[error.errno]}")
+    what = f"{where}: {os.strerror(number)}" if where else " ".join(str(error).split())
+    return UserError(f"{what}; {_FIXES[number]}")
 
 
 @contextmanager

@@ -255,6 +255,24 @@ def tiny_dataset(tiny_split, tiny_content, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def with_modality(tiny_dataset, tiny_split, tmp_path):
+    """Return a copy of `tiny_dataset` with a further embedding `image` [48, 5], in which the groups are a little apart."""
+    import shutil
+
+    import numpy as np
+
+    from coldray.encode.embeddings import embedding_folder, publish, write_part
+
+    folder = str(shutil.copytree(tiny_dataset, tmp_path / "with-modality"))
+    random = np.random.default_rng(8)
+    groups = np.concatenate([np.repeat(np.arange(4), 10), np.repeat(np.arange(4), 2)])
+    vectors = (random.normal(size=(4, 5))[groups] + 0.6 * random.normal(size=(48, 5))).astype(np.float32)
+    home = embedding_folder(folder, "image")
+    publish(home, [write_part(home, "3" * 16, tiny_split.item_ids, vectors)], {"source": "image"})
+    return folder
+
+
 @pytest.fixture(scope="session")
 def warm_dataset(tiny_content, tmp_path_factory):
     """Return a data set folder with the split `warm`, which has no cold item, and the embedding `given`."""
@@ -443,7 +461,7 @@ def vllm_server(smollm, tmp_path_factory):
     log = tmp_path_factory.mktemp("vllm") / "log.txt"
     with log.open("w") as stream:
         server = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", smollm, *options],
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", smollm, *options],
             stdout=stream,
             stderr=subprocess.STDOUT,
             env=os.environ | ENVIRONMENT,

@@ -17,3 +17,12 @@ def test_what_of_the_system_a_person_can_mend_is_one_line_with_the_fix() -> None
     assert "\n" not in str(mendable(PermissionError(errno.EACCES, "Failed to open\n'runs'")))
     assert mendable(OSError(errno.EBADF, "Bad file descriptor")) is None
     assert mendable(OSError("something")) is None
+
+
+def test_an_error_without_a_number_is_told_by_what_its_text_says() -> None:
+    rust = OSError("LanceError(IO): No space left on device (os error 28), /src/writer.rs:254:9")
+    assert (
+        str(mendable(rust, "graph"))
+        == "graph: No space left on device; free some space, then run the same again"
+    )
+    assert mendable(OSError("x (os error 9999)")) is None

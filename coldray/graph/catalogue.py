@@ -9,7 +9,7 @@ from coldray.data import columns as c
 from coldray.encode.text import clean
 from coldray.errors import UserError
 from coldray.graph.settings import BuildSettings
-from coldray.llm.prompt import without_controls
+from coldray.llm.prompt import one_line
 from coldray.settings import digest
 
 TITLE = "title"
@@ -60,7 +60,7 @@ def read_item(row: dict[str, Any], columns: list[str], settings: BuildSettings) 
 
 
 def _text(value: Any) -> str:
-    return " ".join(without_controls(clean(value)).split())
+    return one_line(clean(value))
 
 
 def _split(value: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from coldray.graph.catalogue import CatalogueItem
 from coldray.graph.names import entity_id, item_entity_id, normalise
@@ -21,7 +21,7 @@ from coldray.graph.schema import CATALOGUE, LLM
 from coldray.graph.settings import BuildSettings
 from coldray.llm.answers import Remembering, Usage
 from coldray.llm.engine import Answer, RefusedError, Request
-from coldray.llm.prompt import Prompt, as_data
+from coldray.llm.prompt import Prompt, as_data, one_line
 from coldray.settings import digest, explain
 
 _FOLDER = Path(__file__).parent / "prompts"
@@ -33,8 +33,9 @@ _PENALTY = 0.5
 _TAG, _SENTENCE = re.compile(r"‹[^›]*›"), re.compile(r"(?<=[.!?])\s+")
 T = TypeVar("T")
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
-Sentence = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+_plain = BeforeValidator(lambda text: one_line(text) if isinstance(text, str) else text)
+Name = Annotated[str, _plain, StringConstraints(min_length=1, max_length=60)]
+Sentence = Annotated[str, _plain, StringConstraints(max_length=200)]
 
 
 class ExtractedEntity(BaseModel):
@@ -175,7 +176,7 @@ class Describer:
 
 def paragraph(answer: Answer) -> str:
     """Return a profile as one paragraph of whole sentences, none twice. Raises ValueError if there is none."""
-    text = " ".join(_TAG.sub(" ", as_data(answer.text)).split())
+    text = one_line(_TAG.sub(" ", as_data(answer.text)))
     if not answer.whole and (end := max(text.rfind(mark) for mark in ".!?")) > 0:
         text = text[: end + 1]
     text = " ".join(dict.fromkeys(_SENTENCE.split(text)))

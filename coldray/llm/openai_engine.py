@@ -24,7 +24,8 @@ class OpenAIEngine:
 
     def __init__(self, settings: OpenAI, key: SecretStr | None) -> None:
         self.settings = settings
-        self.identity = digest([settings.url, settings.model])
+        # By its name alone: behind another address it is the same model.
+        self.identity = digest(["openai", settings.model])
         self._client = openai.AsyncOpenAI(
             api_key=key.get_secret_value() if key else "none",
             base_url=settings.url,

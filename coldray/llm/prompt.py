@@ -37,6 +37,11 @@ def without_controls(text: str) -> str:
     return "".join(" " if unicodedata.category(c) in _CONTROLS and c not in "\n\t" else c for c in text)
 
 
+def one_line(text: str) -> str:
+    """Return `text` on one line, without control characters and repeated space."""
+    return " ".join(without_controls(text).split())
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A prompt file."""

@@ -1,5 +1,6 @@
 """One vLLM for all: a Ray Serve deployment, asked through its handle. It has no HTTP address of its own."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ray import serve
@@ -18,12 +19,18 @@ class SharedEngine:
     def __init__(self, settings: Shared) -> None:
         try:
             self._handle = serve.get_app_handle(settings.app)
-            self.identity: str = self._handle.model_identity.remote().result(timeout_s=60)
+            # Serve waits for an answer only where no event loop runs, and engines are made where one does.
+            with ThreadPoolExecutor(1) as elsewhere:
+                self.identity: str = elsewhere.submit(self._ask_identity).result()
         except (RayServeException, RayActorError, TimeoutError) as error:
             raise ServiceError(
                 f"llm app {settings.app}: does not run; start it with: coldray llm serve"
             ) from error
         self._app = settings.app
+
+    def _ask_identity(self) -> str:
+        identity: str = self._handle.model_identity.remote().result(timeout_s=60)
+        return identity
 
     async def generate(self, request: Request) -> Answer:
         """Return the answer of the deployment."""

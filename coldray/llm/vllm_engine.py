@@ -137,3 +137,4 @@ class VLLMEngine:
     async def close(self) -> None:
         """Stop vLLM's processes."""
         self._engine.shutdown()
+        del self._engine  # which shuts down once more when it goes: now, not while the interpreter ends

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from coldray.settings import Settings, explain
+from coldray.transfer import TransferSettings
 
 SWEEP = "sweep.json"
 TASK = "task.json"
@@ -86,6 +87,8 @@ class DatasetSpec(Settings):
     fingerprint: Hex
     embedding: str | None
     embedding_fingerprint: Hex | None
+    modalities: dict[Annotated[str, Field(max_length=100)], Hex] = Field(default_factory=dict)
+    """fingerprints of further embeddings, by name"""
 
 
 class CellSpec(Settings):
@@ -122,10 +125,19 @@ class SweepSpec(Settings):
         return tuple(sorted({cell.seed for cell in self.cells}))
 
 
+def _whole(transfer: dict[str, Any]) -> dict[str, Any]:
+    """Return transfer settings with those that are not said. Raises ValidationError, which is a ValueError."""
+    return TransferSettings.model_validate(transfer).model_dump(mode="json")
+
+
+TransferSpec = Annotated[dict[str, Any], AfterValidator(_whole)]
+"""settings of a transfer, all of them"""
+
+
 class TriedSpec(Settings):
     """Transfer settings that were tried, null for none: mean NDCG@10 at each exposure of cold items, and its errors."""
 
-    transfer: dict[str, Any] | None
+    transfer: TransferSpec | None
     max_delta_norm: float | None
     exposures: tuple[float, ...]
     cold: tuple[float, ...]
@@ -137,7 +149,7 @@ class VerdictSpec(Settings):
     """Transfer settings that were tested on other items and users: cold and warm NDCG@10 without and with them, cold
     with exposure alone at the same warm one, and the p values."""
 
-    transfer: dict[str, Any]
+    transfer: TransferSpec
     max_delta_norm: float | None
     before: tuple[float, float]
     after: tuple[float, float]
@@ -150,7 +162,7 @@ class VerdictSpec(Settings):
 class SelectionSpec(Settings):
     """selection.json: the transfer that was chosen, null for none, and what led to it."""
 
-    transfer: dict[str, Any] | None
+    transfer: TransferSpec | None
     max_delta_norm: float | None
     reason: Annotated[str, Field(max_length=1000)]
     before: tuple[float, float] | None

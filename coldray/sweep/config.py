@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from coldray.settings import Settings
 from coldray.training import TrainingSettings
 from coldray.transfer import SelectionSettings, TransferSettings
+from coldray.transfer.residuals import Space
 
 Method = Literal[
     "sasrec",
@@ -56,6 +57,11 @@ class SweepSettings(Settings):
     embedding: str | None = Field(
         "minilm", description="name of one of its embeddings; null where no method needs one"
     )
+    modalities: tuple[Space, ...] = Field(
+        (),
+        description="names of further embeddings, in which neighbours may be looked for as well: by transfer.space and "
+        "transfer.also, and by delta+selected, which chooses among them",
+    )
     methods: tuple[Method, ...] = Field(("delta", "delta+knn+gate", "history-average"), min_length=1)
     baseline: Method = Field("delta", description="what the report compares with")
     k: tuple[Annotated[int, Field(ge=1)], ...] = Field(
@@ -72,12 +78,29 @@ class SweepSettings(Settings):
     )
     resources: Resources = Resources()
 
-    @field_validator("methods", "k", "seeds")
+    @field_validator("modalities", "methods", "k", "seeds")
     @classmethod
     def _distinct(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         if len(set(values)) < len(values):
             raise ValueError("has an entry twice; remove one")
         return values
+
+    @model_validator(mode="after")
+    def _spaces_are_there(self) -> "SweepSettings":
+        own = ("item_vectors", "embedding", self.embedding)
+        if taken := [name for name in self.modalities if name in own]:
+            raise ValueError(
+                f"modalities: {taken[0]} is what the sweep calls its embedding; name further ones only"
+            )
+        if self.modalities and self.embedding is None:
+            raise ValueError("modalities need an embedding, which items are represented by; name one")
+        there = [*own[:2], *self.modalities]
+        for space in (self.transfer.space, *(item.space for item in self.transfer.also)):
+            if space not in there:
+                raise ValueError(
+                    f"transfer looks in {space}, which is none of {', '.join(there)}; add it to modalities"
+                )
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> "SweepSettings":

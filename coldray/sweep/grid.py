@@ -59,7 +59,8 @@ class Cell:
         """Hash of all that a chosen transfer depends on: data, embedding, settings; the cell's seed has no part in it."""
         if self.selection is None or self.training is None:
             return None
-        data = {key: self.data[key] for key in ("split", "fingerprint", "embedding_fingerprint")}
+        keys = ("split", "fingerprint", "embedding_fingerprint", "modalities")
+        data = {key: self.data[key] for key in keys if key in self.data}
         settings = [self.training.model_dump(mode="json"), self.selection.model_dump(mode="json")]
         return digest({"data": data, "training": settings[0], "selection": settings[1]})
 
@@ -96,7 +97,9 @@ class Cell:
 
     def params(self) -> dict[str, Any]:
         """Return the cell's settings, flat, as MLflow's params."""
-        parts = [self.data, *(part for part in (self.training, self.transfer) if part is not None)]
+        modalities = self.data.get("modalities", {})
+        data = self.data | ({"modalities": ", ".join(sorted(modalities))} if modalities else {})
+        parts = [data, *(part for part in (self.training, self.transfer) if part is not None)]
         flat: dict[str, Any] = {}
         for part in parts:
             plain = part if isinstance(part, dict) else part.model_dump(mode="json")
@@ -155,18 +158,17 @@ def describe_data(settings: SweepSettings) -> dict[str, Any]:
         )
     embedding = None
     if settings.embedding is not None:
-        folder = storage.join(settings.dataset, "embeddings", settings.embedding)
-        fix = f"run: coldray encode {settings.dataset} --name {settings.embedding}"
-        embedding = read_manifest(folder, f"an embedding for the sweep {settings.name}", fix)
+        folder, embedding = _read_embedding(settings, settings.embedding, split)
         if any(method in NEEDS_EMBEDDING for method in settings.methods):
-            _check_embedding(settings.training.encoder.dim, folder, embedding, split)
+            _check_size(settings.training.encoder.dim, folder, embedding["dim"], split["num_warm"])
+    further = {name: _read_embedding(settings, name, split)[1]["fingerprint"] for name in settings.modalities}
     return {
         "path": settings.dataset,
         "split": settings.split,
         "fingerprint": split["fingerprint"],
         "embedding": settings.embedding,
         "embedding_fingerprint": None if embedding is None else embedding["fingerprint"],
-    }
+    } | ({"modalities": further} if further else {})
 
 
 def _read_split(settings: SweepSettings) -> dict[str, Any]:
@@ -176,13 +178,21 @@ def _read_split(settings: SweepSettings) -> dict[str, Any]:
     return read_manifest(folder, f"a split for the sweep {settings.name}", fix)
 
 
-def _check_embedding(dim: int, folder: str, embedding: dict[str, Any], split: dict[str, Any]) -> None:
-    """Raise UserError unless an embedding has the items of a split and can be reduced to `dim` numbers."""
-    count, size, warm = embedding["count"], embedding["dim"], split["num_warm"]
-    if count < split["num_items"]:
+def _read_embedding(settings: SweepSettings, name: str, split: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return folder and manifest of an embedding. Raises UserError unless it is there and has the items of the split."""
+    folder = storage.join(settings.dataset, "embeddings", name)
+    fix = f"run: coldray encode {settings.dataset} --name {name}"
+    embedding = read_manifest(folder, f"an embedding for the sweep {settings.name}", fix)
+    if embedding["count"] < split["num_items"]:
         raise UserError(
-            f"{folder}: has vectors of {count} items, the split has {split['num_items']}; encode the data set again"
+            f"{folder}: has vectors of {embedding['count']} items, the split has {split['num_items']}; encode the data "
+            "set again"
         )
+    return folder, embedding
+
+
+def _check_size(dim: int, folder: str, size: int, warm: int) -> None:
+    """Raise UserError unless an embedding of `size` numbers can be reduced to `dim`."""
     if dim > size or (dim < size and dim > warm):
         least, what = (size, "numbers of a vector") if dim > size else (warm, "warm items to reduce it by")
         raise UserError(
@@ -215,10 +225,11 @@ def sweep_record(settings: SweepSettings, cells: list[Cell]) -> dict[str, Any]:
 
 def check_unchanged(record: dict[str, Any], cells: list[Cell]) -> None:
     """Raise UserError if the data is no longer that of the sweep `record`."""
-    for key in ("fingerprint", "embedding_fingerprint"):
-        if record["dataset"][key] != cells[0].data[key]:
-            what = "embedding" if "embedding" in key else "split"
+    then, now = record["dataset"], cells[0].data
+    for key in ("fingerprint", "embedding_fingerprint", "modalities"):
+        if then.get(key) != now.get(key):
+            what = "split" if key == "fingerprint" else "embedding"
             raise UserError(
-                f"{cells[0].data['path']}: its {what} has changed since the sweep {record['name']} began "
-                f"({record['dataset'][key]} then, {cells[0].data[key]} now); restore it, or run the sweep anew"
+                f"{now['path']}: its {what} has changed since the sweep {record['name']} began "
+                f"({then.get(key)} then, {now.get(key)} now); restore it, or run the sweep anew"
             )

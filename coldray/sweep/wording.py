@@ -235,7 +235,11 @@ def chosen(transfer: dict[str, Any] | None) -> str:
     plain = TransferSettings().model_dump(mode="json")
     changed = {key: value for key, value in transfer.items() if key == "k" or value != plain.get(key)}
     gate = changed.pop("gate", None)
+    also = changed.pop("also", [])
     said = [f"{key} {_short(value)}" for key, value in changed.items()]
+    said += [
+        f"and {item['space']} scale {_short(item['scale'])} offset {_short(item['offset'])}" for item in also
+    ]
     if "gate" in transfer and transfer["gate"] is None:
         said.append("no gate")
     elif gate is not None:

@@ -4,7 +4,7 @@ import csv
 import gzip
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,21 +29,18 @@ from coldray.sweep.grid import Cell
 from coldray.training import Backbone, TrainingSettings
 from coldray.training.trainer import Trainer
 from coldray.transfer import (
-    Neighbors,
     Probe,
     ProbeSet,
     SelectionSettings,
+    Spaces,
     Transfer,
     TransferSettings,
-    nearest_warm,
     select_transfer,
 )
-from coldray.transfer.residuals import propagate
 
 Report = dict[str, float]
+Embeddings = dict[str, npt.NDArray[np.float32]]
 DONE = "done.json"
-WIDEST = 100
-"""neighbours found at once for all K of a grid up to this one"""
 
 
 class Workspace:
@@ -69,8 +66,8 @@ class Workspace:
         if storage.exists(storage.join(self.result_folder(cell), DONE)):
             return
         started = time.perf_counter()
-        if cell.selection is not None and cell.training is not None:
-            yield from enumerate(self._select(cell, cell.training, cell.selection), start=1)
+        if cell.selection is not None:
+            yield from enumerate(self._select(cell, cell.selection), start=1)
         training = self.backbone_cell(cell).training
         if training is not None:
             content = None if training.variant == "sasrec" else self._content(cell)
@@ -102,34 +99,41 @@ class Workspace:
         trainer.backbone.save(folder)
         storage.delete(state)
 
-    def _select(
-        self, cell: Cell, training: TrainingSettings, settings: SelectionSettings
-    ) -> Iterator[Report]:
-        """Choose the cell's transfer, and yield the reports of the probes that are trained for it.
-
-        A probe's split has neither cold items nor test users, and nothing else is looked at.
-        """
+    def _select(self, cell: Cell, settings: SelectionSettings) -> Iterator[Report]:
+        """Choose the cell's transfer, and yield the reports of the probes that are trained for it."""
         target = self._selection_file(cell)
         if storage.exists(target):
             return
-        seconds, sets = 0.0, []
-        side = settings.parts(len(self._split(cell).validation))
-        for bound in dict.fromkeys((training.max_delta_norm, *settings.max_delta_norms)):
-            bounded, probes = training.model_copy(update={"max_delta_norm": bound}), []
+        sets, seconds = yield from self.probes(cell, settings)
+        started = time.perf_counter()
+        choice = select_transfer(sets, settings)
+        took = {"seconds": time.perf_counter() - started, "training_seconds": seconds}
+        storage.write_json(target, choice.record() | took)
+
+    def probes(
+        self, cell: Cell, settings: SelectionSettings
+    ) -> Generator[Report, None, tuple[list[ProbeSet], float]]:
+        """Train the probes that a trained cell's transfer is chosen with: yield the reports of their epochs, return them and
+        the seconds that it took.
+
+        A probe's split has neither cold items nor test users, and nothing else is looked at.
+        """
+        if cell.training is None:
+            raise ValueError(f"{cell.method} is not trained")
+        side, seconds, sets = settings.parts(len(self._split(cell).validation)), 0.0, []
+        for bound in dict.fromkeys((cell.training.max_delta_norm, *settings.max_delta_norms)):
+            bounded, probes = cell.training.model_copy(update={"max_delta_norm": bound}), []
             for part in range(2 * side):
                 split = pseudo_cold_split(self._split(cell), settings.pseudo_cold, part, settings.seed)
-                content, embedding = self._vectors(cell, split)
+                content, embeddings = self._vectors(cell, split)
                 seed = settings.seed + part  # probes of one seed would share the luck of their training
                 folder = self._probe_folder(cell, split, bounded, seed)
                 for report in self._train(split, bounded, seed, content, folder):
                     seconds += report["train_seconds"] + report["validation_seconds"]
                     yield report | {"probe": part}
-                probes.append(_probe(Backbone.load(folder, self.device), content, embedding, split))
+                probes.append(_probe(Backbone.load(folder, self.device), content, embeddings, split))
             sets.append(ProbeSet(bound, probes[:side], probes[side:]))
-        started = time.perf_counter()
-        choice = select_transfer(sets, settings)
-        took = {"seconds": time.perf_counter() - started, "training_seconds": seconds}
-        storage.write_json(target, choice.record() | took)
+        return sets, seconds
 
     def _probe_folder(self, cell: Cell, split: Split, training: TrainingSettings, seed: int) -> str:
         """Return where the backbone of a probe is kept."""
@@ -188,15 +192,7 @@ class Workspace:
             return SASRecScorer(backbone.encoder, table), None
         content, first = self._content(cell), split.num_warm + 1
         residuals = backbone.residuals.cpu().numpy()
-        space = content if settings.space == "item_vectors" else self._embedding(cell)
-        transfer = propagate(
-            space[first:],
-            space[1:first],
-            residuals[1:first],
-            settings,
-            own_residuals=residuals[first:],
-            neighbors=self._neighbors(cell, settings),
-        )
+        transfer = self._spaces(cell).transfer(residuals[1:first], settings, residuals[first:])
         table[first:] = torch.from_numpy(content[first:] + transfer.residuals).to(self.device)
         scorer = SASRecScorer(backbone.encoder, table)
         if settings.exposure is None:
@@ -233,48 +229,49 @@ class Workspace:
 
     def _embedding(self, cell: Cell) -> npt.NDArray[np.float32]:
         """Return the embedding of all items as it was encoded, [num_items + 1, e], row 0 zero."""
+        return self._encoded(cell, cell.data["embedding"], cell.data["embedding_fingerprint"])
+
+    def _encoded(self, cell: Cell, name: str, fingerprint: str) -> npt.NDArray[np.float32]:
+        """Return an embedding of all items, [num_items + 1, e], row 0 zero. Raises UserError if it is not what it was."""
         data, split = cell.data, self._split(cell)
 
         def load() -> npt.NDArray[np.float32]:
-            manifest = embedding_manifest(self.dataset, data["embedding"])
-            if manifest["fingerprint"] != data["embedding_fingerprint"]:
+            if embedding_manifest(self.dataset, name)["fingerprint"] != fingerprint:
                 raise UserError(
-                    f"{data['path']}: the embedding has changed since the sweep began; run the sweep anew"
+                    f"{data['path']}: the embedding {name} has changed since the sweep began; run the sweep anew"
                 )
-            raw = load_embeddings(self.dataset, data["embedding"], split.item_ids)
+            raw = load_embeddings(self.dataset, name, split.item_ids)
             return np.vstack([np.zeros((1, raw.shape[1]), np.float32), raw])
 
-        key = (data["fingerprint"], data["embedding_fingerprint"])
-        embedding: npt.NDArray[np.float32] = self._keep("embedding", key, load)
+        key = (data["fingerprint"], fingerprint)
+        embedding: npt.NDArray[np.float32] = self._keep(f"embedding {name}", key, load)
         return embedding
 
-    def _vectors(self, cell: Cell, split: Split) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return the item vectors and the embedding of a split within the cell's, row 0 zero."""
-        whole, known = self._embedding(cell), self._split(cell).item_ids
-        rows = pc.index_in(split.item_ids, value_set=known).to_numpy() + 1
-        embedding = whole[np.concatenate([[0], rows])]
+    def _embeddings(self, cell: Cell) -> Embeddings:
+        """Return the embedding and those of the cell's modalities, by the names of their spaces."""
+        further = cell.data.get("modalities", {}).items()
+        return {"embedding": self._embedding(cell)} | {
+            name: self._encoded(cell, name, of) for name, of in further
+        }
+
+    def _spaces(self, cell: Cell) -> Spaces:
+        """Return the spaces in which the cell looks for neighbours, which it finds once for every K up to 100."""
+
+        def make() -> Spaces:
+            spaces = {"item_vectors": self._content(cell), **self._embeddings(cell)}
+            return Spaces(spaces, self._split(cell).num_warm)
+
+        spaces: Spaces = self._keep("spaces", (cell.data, cell.dim), make)
+        return spaces
+
+    def _vectors(self, cell: Cell, split: Split) -> tuple[npt.NDArray[np.float32], Embeddings]:
+        """Return the item vectors and the embeddings of a split within the cell's, row 0 zero."""
+        rows = pc.index_in(split.item_ids, value_set=self._split(cell).item_ids).to_numpy() + 1
+        rows = np.concatenate([[0], rows])
+        embeddings = {name: whole[rows] for name, whole in self._embeddings(cell).items()}
         if cell.dim is None:
             raise ValueError(f"{cell.method} has no item vectors")
-        return item_vectors(embedding, split.num_warm, cell.dim), embedding
-
-    def _neighbors(self, cell: Cell, transfer: TransferSettings) -> Neighbors:
-        """Return the warm neighbours of all cold items, found once for every K up to `WIDEST`."""
-        split = self._split(cell)
-        vectors = self._content(cell) if transfer.space == "item_vectors" else self._embedding(cell)
-        k = min(max(transfer.k, WIDEST), split.num_warm)
-        key = (
-            cell.data["fingerprint"],
-            cell.data["embedding_fingerprint"],
-            vectors.shape[1],
-            k,
-            transfer.index,
-            transfer.space,
-        )
-        first = split.num_warm + 1
-        found: Neighbors = self._keep(
-            "neighbors", key, lambda: nearest_warm(vectors[first:], vectors[1:first], k, transfer.index)
-        )
-        return found
+        return item_vectors(embeddings["embedding"], split.num_warm, cell.dim), embeddings
 
     def _keep(self, kind: str, key: Any, make: Any) -> Any:
         """Return what was made last of this kind, if for the same key, else make it."""
@@ -316,13 +313,13 @@ class Workspace:
 def _probe(
     backbone: Backbone,
     content: npt.NDArray[np.float32],
-    embedding: npt.NDArray[np.float32],
+    embeddings: Embeddings,
     split: Split,
 ) -> Probe:
     """Return a probe, whose users with targets of both kinds are the split's test users."""
     residuals = backbone.residuals.cpu().numpy()
     encoder, users = backbone.encoder, split.test
-    return Probe(encoder, content, embedding, residuals, split.num_warm, split.validation, users)
+    return Probe(encoder, content, embeddings, residuals, split.num_warm, split.validation, users)
 
 
 def _csv_gz(rows: list[dict[str, Any]]) -> bytes:

@@ -1,6 +1,6 @@
 """Measures transfers on a probe: a model that never saw some warm items, and users of whom some want them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,16 +14,14 @@ from coldray.evaluation import ndcg
 from coldray.evaluation.ranking import TopScores, calibration_users, encode_users, top_scores
 from coldray.models.sasrec import SASRec
 from coldray.models.scorers import SASRecScorer
-from coldray.transfer.neighbors import Neighbors, nearest_warm
-from coldray.transfer.residuals import TransferSettings, propagate
+from coldray.transfer.modalities import Spaces
+from coldray.transfer.residuals import TransferSettings
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 CHUNK = 1024
 """users whose scores of the cold items are held at a time"""
-WIDEST = 100
-"""largest K that is looked for"""
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,8 @@ class Probe:
     encoder: SASRec
     content: Float32
     """[num_items + 1, d] frozen vectors e0, the pseudo-cold items last, row 0 the padding's"""
-    embedding: Float32
-    """[num_items + 1, e] the embedding that they were reduced from"""
+    embeddings: Mapping[str, Float32]
+    """[num_items + 1, e] each: `embedding`, which they were reduced from, and further ones by the names of their spaces"""
     residuals: Float32
     """[num_items + 1, d] trained residuals D"""
     num_warm: int
@@ -42,6 +40,11 @@ class Probe:
     """users on whom the exposure of cold items is set; their targets do not count"""
     users: Sequences
     """with targets of both kinds"""
+
+    @property
+    def spaces(self) -> Mapping[str, Float32]:
+        """Every space in which neighbours can be looked for."""
+        return {"item_vectors": self.content, **self.embeddings}
 
 
 class _Steady:
@@ -88,7 +91,7 @@ class Judge:
         self.is_cold = np.asarray(self.users.targets) > probe.num_warm
         device = next(probe.encoder.parameters()).device
         self._table = torch.from_numpy(probe.content + probe.residuals).to(device)
-        self._neighbors: dict[str, Neighbors] = {}
+        self._spaces = Spaces(probe.spaces, probe.num_warm)
         plain, known = self._scorer(None), calibration_users(probe.known.without_cold(probe.num_warm))
         steady = self.users.take(np.arange(len(users) - len(self.moving)))
         self._known, self._steady = (_Steady(plain, part, probe.num_warm) for part in (known, steady))
@@ -109,17 +112,8 @@ class Judge:
 
     def residuals(self, settings: TransferSettings) -> Float32:
         """Return what the pseudo-cold items get from the warm ones, [n, d]."""
-        probe, first = self.probe, self.probe.num_warm + 1
-        vectors = probe.content if settings.space == "item_vectors" else probe.embedding
-        if settings.space not in self._neighbors:
-            k = min(WIDEST, probe.num_warm)
-            self._neighbors[settings.space] = nearest_warm(
-                vectors[first:], vectors[1:first], k, settings.index
-            )
-        near = self._neighbors[settings.space]
-        made: Float32 = propagate(
-            vectors[first:], vectors[1:first], probe.residuals[1:first], settings, neighbors=near
-        ).residuals
+        warm = self.probe.residuals[1 : self.probe.num_warm + 1]
+        made: Float32 = self._spaces.transfer(warm, settings).residuals
         return made
 
     def gains(
@@ -169,6 +163,11 @@ class Panel:
     def num_warm(self) -> int:
         """Fewest warm items of a probe."""
         return min(judge.probe.num_warm for judge in self.judges)
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """Names of the spaces in which neighbours can be looked for."""
+        return tuple(self.judges[0].probe.spaces)
 
     def gains(
         self, settings: TransferSettings | None, exposures: Sequence[float | None] = (None,)

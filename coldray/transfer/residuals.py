@@ -1,12 +1,12 @@
 """Gated transfer of residuals from warm items to cold ones (paper, equations 3 to 11)."""
 
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
+from typing import Annotated, Any, Generic, Self, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from scipy.sparse import csr_array
 
 from coldray.errors import UserError
@@ -16,6 +16,21 @@ from coldray.transfer.neighbors import BATCH, Array, Index, Neighbors, check_row
 
 A = TypeVar("A", npt.NDArray[Any], torch.Tensor)
 Matrix = npt.NDArray[Any]
+
+
+Space = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Modality(Settings):
+    """A further space in which neighbours are looked for, and how its cosines compare with those of the first."""
+
+    space: Space = Field(description="name of the space")
+    scale: Finite = Field(
+        default=1.0,
+        gt=0,
+        description="a cosine s there counts as 1 - offset - scale (1 - s) in the first space",
+    )
+    offset: Finite = Field(default=0.0, ge=0, description="see scale; what even equal vectors are short of 1")
 
 
 class TransferSettings(Settings):
@@ -45,14 +60,26 @@ class TransferSettings(Settings):
     max_norm: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="bound of a result's L2 norm; none: unbounded"
     )
-    space: Literal["item_vectors", "embedding"] = Field(
+    space: Space = Field(
         default="item_vectors",
-        description="in which a sweep looks for neighbours: the vectors e0, or the embedding that they were reduced from",
+        description="in which a sweep looks for neighbours: item_vectors, the vectors e0; embedding, what they were reduced "
+        "from; or one of its modalities",
+    )
+    also: tuple[Modality, ...] = Field(
+        default=(),
+        description="further spaces of a sweep whose neighbours enter the same softmax; K counts the neighbours of all",
     )
     index: Index = Field(default=Index(), description="how neighbours are searched")
     batch_size: int = Field(
         default=BATCH, ge=1, description="cold items worked on at a time; bounds memory only"
     )
+
+    @model_validator(mode="after")
+    def _spaces_differ(self) -> Self:
+        names = [self.space, *(item.space for item in self.also)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"also: {max(names, key=names.count)} is looked in twice; name it once")
+        return self
 
 
 DEFAULTS = TransferSettings()

@@ -22,9 +22,10 @@ from pydantic import Field, model_validator
 from coldray.evaluation.significance import paired_test
 from coldray.settings import Settings
 from coldray.transfer.alignment import alignment
-from coldray.transfer.gate import Gate
-from coldray.transfer.judge import WIDEST, Float64, Panel, Probe
+from coldray.transfer.judge import Float64, Panel, Probe
+from coldray.transfer.modalities import WIDEST
 from coldray.transfer.residuals import TransferSettings
+from coldray.transfer.search import first_trial, suggest
 
 MARGINS = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0)
 """the candidates are the best for cold items whose warm NDCG@10 rises by at least these times `max_warm_loss`, less its
@@ -36,9 +37,6 @@ EXPOSURES = tuple(float(times) for times in np.geomspace(0.25, 32, 36).round(3))
 RETRAINING = 0.015
 """standard deviation of a probe's warm NDCG@10 over trainings, as a share: what one training gains over another of its
 kind, the next one need not gain"""
-PAPER: dict[str, Any] = {"k": 10, "temperature": 0.07, "alpha": 1.0, "rescale": False}
-PAPER |= {"gate": "maxsim_sigmoid", "tau": 0.25, "beta": 20.0, "space": "item_vectors"}
-"""the settings of gated residual transfer, which are tried first"""
 
 
 class SelectionSettings(Settings):
@@ -246,7 +244,7 @@ def select_transfer(
 
 def _alignment(probe: Probe) -> float | None:
     warm = slice(1, probe.num_warm + 1)
-    found = alignment(probe.embedding[warm], probe.residuals[warm])
+    found = alignment(probe.embeddings["embedding"][warm], probe.residuals[warm])
     return None if math.isnan(found) else found
 
 
@@ -301,12 +299,13 @@ def _search(stage: Round, settings: SelectionSettings, progress: Callable[[int],
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=settings.seed, n_startup_trials=max(1, settings.trials // 3))
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.enqueue_trial(PAPER | {"bound": 0})
+    spaces = stage.reference.spaces
+    study.enqueue_trial(first_trial(spaces) | {"bound": 0})
     tried: list[Tried] = []
     for number in range(settings.trials):
         trial = study.ask()
         bound = stage.bounds[trial.suggest_categorical("bound", range(len(stage.bounds)))]
-        made = _suggest(trial, min(WIDEST, stage.reference.num_warm))
+        made = suggest(trial, min(WIDEST, stage.reference.num_warm), spaces)
         tried.append(stage.curve(made, bound))
         study.tell(trial, max(0.0, tried[-1].best(stage.least(MARGINS[0], settings))[0]))
         if progress is not None:
@@ -321,23 +320,6 @@ def _best(stage: Round, tried: Sequence[Tried], settings: SelectionSettings) -> 
     ranked = sorted(tried[1:], key=lambda item: -item.best(least)[0])
     best = [[item for item in ranked if item.max_delta_norm == bound][:FINALISTS] for bound in stage.bounds]
     return [*nothing, tried[0], *(item for group in best for item in group)]
-
-
-def _suggest(trial: optuna.Trial, k_max: int) -> TransferSettings:
-    """Return the settings of a trial."""
-    kind = trial.suggest_categorical("gate", ["none", "maxsim_sigmoid", "entropy_sigmoid"])
-    gate = None
-    if kind != "none":
-        tau, beta = trial.suggest_float("tau", 0.0, 1.0), trial.suggest_float("beta", 2.0, 50.0, log=True)
-        gate = Gate.model_validate({"kind": kind, "tau": tau, "beta": beta})
-    return TransferSettings(
-        k=trial.suggest_int("k", 1, k_max, log=True),
-        temperature=trial.suggest_float("temperature", 0.005, 0.5, log=True),
-        gate=gate,
-        alpha=trial.suggest_float("alpha", 0.25, 2.0),
-        rescale=trial.suggest_categorical("rescale", [False, True]),
-        space=trial.suggest_categorical("space", ["item_vectors", "embedding"]),
-    )
 
 
 Candidate = tuple[TransferSettings, float | None]

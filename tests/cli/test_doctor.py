@@ -65,8 +65,7 @@ def test_a_gpu_machine_is_told_of_the_gpu_builds(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert search(has_gpu=True).state == "warn"
     assert search(has_gpu=False) == Check("faiss", "ok", "faiss-cpu 1.15.1")
-    assert language_models(has_gpu=True).fix == "make install LOCK=linux-x86_64-llm-cuda"
-    assert language_models(has_gpu=False).fix == "make install LOCK=linux-x86_64-llm-cpu"
+    assert language_models().fix == "make install LOCK=llm"
 
 
 def test_a_dead_address_is_said_at_once() -> None:

@@ -54,6 +54,9 @@ def test_a_graphs_life(llm_address, tmp_path, monkeypatch):
 
 
 def test_what_is_missing_is_said(tmp_path):
+    with pytest.raises(UserError, match=r"items\.parquet: no such file; name a data set folder"):
+        run("build", tmp_path)
+    storage.write_table(tmp_path / "items.parquet", pa.table({"item_id": ["1"], "title": ["A"]}))
     with pytest.raises(UserError, match="--config: says which language model to ask"):
         run("build", tmp_path)
     with pytest.raises(UserError, match="holds no graph; make one with: coldray graph build"):

@@ -230,3 +230,25 @@ def test_a_slow_address_is_waited_for(shop):
     began = time.monotonic()
     assert shop.build().described == 2
     assert time.monotonic() - began > 0.6
+
+
+def test_a_full_disk_is_said_and_loses_nothing(shop, monkeypatch):
+    shop.write(TITLES)
+    shop.build(limit=1)
+    before = shop.tables()
+    writes = []
+
+    def full(self, table, rows):
+        writes.append(table)
+        if len(writes) > 2:
+            raise OSError("LanceError(IO): No space left on device (os error 28), writer.rs:254:9")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("coldray.graph.store.writer.Writer._append", full)
+        with pytest.raises(
+            UserError, match="No space left on device; free some space, then run the same again"
+        ):
+            shop.build()
+    assert_same(shop.tables(), before)
+    built = shop.build()
+    assert (built.described, built.usage.calls) == (4, 0)

@@ -77,6 +77,15 @@ def test_an_item_its_catalogue_entities_and_what_the_model_found(tmp_path):
     Extraction.model_validate(GOOD)
 
 
+def test_control_characters_of_an_answer_reach_no_table(tmp_path):
+    odd = {"name": "Bell\u0007 pen", "type": "etc", "description": "a\nb\u0085", "relation": "\u0000x"}
+    made, _ = describe(tmp_path, "A red\x07 pen.", json.dumps({"entities": [odd], "relations": []}))
+    assert made.entities[2]["name"] == "Bell pen"
+    assert made.entities[2]["description"] == "a b"
+    assert made.relations[1]["description"] == "x"
+    assert made.profile == "A red pen."
+
+
 def test_an_answer_that_does_not_do_is_asked_for_once_more_with_the_fault(tmp_path):
     wrong = json.dumps({"entities": [GOOD["entities"][0] | {"type": "colour"}], "relations": []})
     made, asked = describe(tmp_path, "A red pen.", wrong, json.dumps(GOOD))

@@ -29,7 +29,7 @@ def test_who_asks_gets_the_deployments_answers(smollm):
 async def asks(smollm):
     engines = [make_engine(Shared(app="test-llm")) for _ in range(2)]
     assert engines[0].identity == identity(smollm)
-    request = Request("t@1", "Be brief.", "Is a pen for writing?", choices=("yes", "no"))
+    request = Request("t@1", "Be brief.", "Is a pen for writing?", max_tokens=8, choices=("yes", "no"))
     answers = await asyncio.gather(*(engine.generate(request) for engine in engines))
     assert answers[0] == answers[1]
     assert answers[0].text in ("yes", "no")

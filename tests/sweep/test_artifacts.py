@@ -1,6 +1,7 @@
 """The checked reading of each file: what is not exactly as it should be is refused with the reason."""
 
 import gzip
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 
 from coldray.sweep import artifacts as a
 from coldray.sweep.artifacts import InvalidRunError
+from coldray.transfer import TransferSettings
 
 
 @pytest.fixture
@@ -122,6 +124,22 @@ def test_gates_outside_their_range(tmp_path, gate):
 def test_json_that_is_not_right(data):
     with pytest.raises(InvalidRunError, match=r"^sweep\.json: "):
         a.read_spec(data, a.SweepSpec, a.SWEEP)
+
+
+def test_a_transfer_that_is_none_is_refused_and_one_that_is_gets_whole():
+    verdict = {
+        "max_delta_norm": 0.5,
+        "before": [0.1, 0.2],
+        "after": [0.2, 0.2],
+        "exposed": 0.1,
+        "p": [0, 1, 0],
+    }
+    verdict |= {"helps": True, "hurts": False}
+    for wrong in ({"gate": {"kind": "maxsim_sigmoid", "tau": "high"}}, {"also": ["x"]}, {"space": "a/b"}):
+        with pytest.raises(InvalidRunError, match="transfer"):
+            a.read_spec(json.dumps(verdict | {"transfer": wrong}).encode(), a.VerdictSpec, "selection.json")
+    read = a.read_spec(json.dumps(verdict | {"transfer": {"k": 3}}).encode(), a.VerdictSpec, "selection.json")
+    assert read.transfer == TransferSettings(k=3).model_dump(mode="json")
 
 
 def test_names_that_could_do_harm_are_no_methods(make_sweep):

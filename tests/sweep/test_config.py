@@ -35,6 +35,16 @@ def test_there_is_a_file_for_every_data_set_of_the_papers() -> None:
         ({"transfer": {"k": 3}}, "follows from k"),
         ({"training": {"encoder": {"num_heads": 3}}}, "multiple"),
         ({"name": "../x"}, "name"),
+        ({"modalities": ["a/b"]}, "modalities"),
+        ({"modalities": ["text", "text"]}, "twice"),
+        ({"modalities": ["minilm"]}, "modalities: minilm is what the sweep calls its embedding"),
+        ({"modalities": ["embedding"]}, "modalities: embedding is what the sweep calls its embedding"),
+        (
+            {"modalities": ["text"], "methods": ["popularity"], "baseline": "popularity", "embedding": None},
+            "need an emb",
+        ),
+        ({"transfer": {"space": "text"}}, "looks in text, which is none of item_vectors, embedding; add it"),
+        ({"transfer": {"also": [{"space": "text"}]}, "modalities": ["image"]}, "looks in text"),
     ],
 )
 def test_what_does_not_fit_is_told(wrong, said) -> None:

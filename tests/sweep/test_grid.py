@@ -71,6 +71,23 @@ def test_data_that_is_missing_or_has_changed_is_told(tiny_settings) -> None:
         check_unchanged(record, cells)
 
 
+def test_modalities_are_part_of_what_a_result_depends_on(tiny_settings, with_modality) -> None:
+    given, dataset = {"methods": ("delta", "delta+selected"), "seeds": (42,)}, with_modality
+    plain = make_cells(tiny_settings(dataset=dataset, **given))
+    both = make_cells(tiny_settings(dataset=dataset, modalities=("image",), **given))
+    assert "modalities" not in plain[0].data
+    assert plain[-1].backbone_id == both[-1].backbone_id
+    assert plain[-1].selection_id != both[-1].selection_id
+    assert both[-1].params()["modalities"] == "image"
+    record = sweep_record(tiny_settings(), both)
+    assert SweepSpec.model_validate(record).dataset.modalities == both[0].data["modalities"]
+    record["dataset"] = record["dataset"] | {"modalities": {"image": "00" * 8}}
+    with pytest.raises(UserError, match="embedding has changed"):
+        check_unchanged(record, both)
+    with pytest.raises(UserError, match=r"coldray encode .* --name sound"):
+        make_cells(tiny_settings(dataset=dataset, modalities=("sound",)))
+
+
 def test_transfer_without_a_cold_item_is_refused_and_the_rest_is_not(tiny_settings, warm_dataset) -> None:
     base = {"dataset": warm_dataset, "split": "warm"}
     said = r"splits/warm: has no cold item, so delta\+knn\+gate has nothing to transfer to; use another split"

@@ -32,6 +32,9 @@ def test_a_chosen_transfer_is_told_by_what_differs_from_the_paper():
     assert wording.chosen(TransferSettings().model_dump(mode="json")) == "k 10"
     other = TransferSettings(k=3, gate=None, rescale=True, exposure=1.23456)
     assert wording.chosen(other.model_dump(mode="json")) == "k 3, rescale true, exposure 1.23, no gate"
+    mixed = TransferSettings(space="text", also=({"space": "image", "scale": 0.51234},))
+    said = "k 10, space text, and image scale 0.512 offset 0"
+    assert wording.chosen(mixed.model_dump(mode="json")) == said
 
 
 def test_nested_settings_are_named_by_dots():

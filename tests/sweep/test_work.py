@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from coldray import storage
-from coldray.encode.embeddings import embedding_folder, publish, write_part
+from coldray.encode.embeddings import embedding_folder, load_embeddings, publish, write_part
 from coldray.errors import UserError
 from coldray.evaluation.ranking import exposure_of_cold
 from coldray.models.scorers import SASRecScorer
@@ -162,7 +162,7 @@ def test_data_that_changes_while_a_sweep_runs_is_told(
     home = embedding_folder(dataset, "given")
     publish(home, [write_part(home, "1" * 16, tiny_split.item_ids, -tiny_content[1:])], {"source": "again"})
     with pytest.raises(
-        UserError, match="the embedding has changed since the sweep began; run the sweep anew"
+        UserError, match="the embedding given has changed since the sweep began; run the sweep anew"
     ):
         list(Workspace(dataset, str(tmp_path / "runs")).run(cell))
     manifest = storage.read_json(f"{dataset}/splits/tiny/manifest.json")
@@ -248,27 +248,75 @@ def test_a_transfer_is_chosen_once_for_all_seeds_and_applied(tiny_settings, tiny
     assert workspace._backbone_folder(cells[-1]) != workspace._backbone_folder(cells[1])
 
 
-def test_neither_test_users_nor_cold_items_reach_the_choice(
-    tiny_settings, tiny_split, tiny_content, tmp_path
+def test_neighbours_of_several_embeddings_are_given_to_cold_items(
+    tiny_settings, with_modality, tmp_path
 ) -> None:
-    """The same choice comes out when every test user and every cold item's vector is another."""
+    base = {"dataset": with_modality, "seeds": (42,), "k": (3,)}
+    one, cells, _ = run_all(tiny_settings(**base), tmp_path / "one")
+    also = [{"space": "image", "scale": 0.1}]
+    many = tiny_settings(modalities=("image",), transfer={"also": also}, **base)
+    both, mixed, _ = run_all(many, tmp_path / "both")
+    place = next(i for i, cell in enumerate(cells) if cell.k)
+    alone, pooled = one._scorer(cells[place])[1], both._scorer(mixed[place])[1]
+    assert mixed[place].cell_id != cells[place].cell_id
+    assert not np.array_equal(alone.neighbors, pooled.neighbors)
+    assert (pooled.similarities >= alone.similarities - 1e-6).all()
+    image = tiny_settings(modalities=("image",), transfer={"space": "image"}, **base)
+    workspace, cells, _ = run_all(image, tmp_path / "image")
+    alone = workspace._scorer(cells[place])[1]
+    assert not np.array_equal(alone.similarities, pooled.similarities)
+
+
+def test_a_modality_that_changes_is_told(tiny_settings, with_modality, tiny_split, tmp_path) -> None:
+    settings = tiny_settings(
+        dataset=with_modality, modalities=("image",), transfer={"space": "image"}, seeds=(42,), k=(3,)
+    )
+    cells = make_cells(settings)
+    home = embedding_folder(with_modality, "image")
+    vectors = np.ones((48, 5), np.float32)
+    publish(home, [write_part(home, "4" * 16, tiny_split.item_ids, vectors)], {"source": "again"})
+    with pytest.raises(
+        UserError, match="the embedding image has changed since the sweep began; run the sweep"
+    ):
+        list(Workspace(with_modality, str(tmp_path / "runs")).run(next(cell for cell in cells if cell.k)))
+
+
+def test_a_choice_among_modalities_is_made_and_applied(tiny_settings, with_modality, tmp_path) -> None:
+    changes = {"methods": ("delta", "delta+selected"), "selection": CHOOSING | {"trials": 20}, "seeds": (42,)}
+    settings = tiny_settings(dataset=with_modality, modalities=("image",), **changes)
+    workspace, cells, _ = run_all(settings, tmp_path)
+    tried = selection_of(tmp_path)["tried"]
+    assert {item["transfer"]["space"] for item in tried} == {"item_vectors", "embedding", "image"}
+    assert any(item["transfer"]["also"] for item in tried)
+    path = f"{workspace._folder('selections', cells[-1].selection_id, cells[-1])}/selection.json"
+    given = {"k": 4, "space": "image", "also": [{"space": "embedding", "scale": 2.0}]}
+    storage.write_json(path, storage.read_json(path) | {"transfer": given, "max_delta_norm": 0.5})
+    assert workspace._scorer(cells[-1])[1].neighbors.shape[1] == 4
+
+
+def test_neither_test_users_nor_cold_items_reach_the_choice(
+    tiny_settings, tiny_split, tiny_content, with_modality, tmp_path
+) -> None:
+    """The same choice comes out when every test user and every cold item's vectors are others."""
     from dataclasses import replace
 
     from coldray.data.dataset import Sequences, save_split
 
-    dataset = str(shutil.copytree(tiny_settings().dataset, tmp_path / "data"))
+    dataset = str(shutil.copytree(with_modality, tmp_path / "data"))
     random = np.random.default_rng(0)
     test = tiny_split.test
     scrambled = Sequences(
         test.users, test.offsets, random.permutation(test.items), random.permutation(test.targets)
     )
     save_split(replace(tiny_split, test=scrambled), f"{dataset}/splits/tiny", {"protocol": "made by hand"})
-    content = tiny_content[1:].copy()
-    content[tiny_split.num_warm :] = random.normal(size=content[tiny_split.num_warm :].shape)
-    home = embedding_folder(dataset, "given")
-    publish(home, [write_part(home, "2" * 16, tiny_split.item_ids, content)], {"source": "others"})
+    image = load_embeddings(dataset, "image", tiny_split.item_ids)
+    for name, vectors in (("given", tiny_content[1:].copy()), ("image", image.copy())):
+        vectors[tiny_split.num_warm :] = random.normal(size=vectors[tiny_split.num_warm :].shape)
+        home = embedding_folder(dataset, name)
+        publish(home, [write_part(home, "2" * 16, tiny_split.item_ids, vectors)], {"source": "others"})
     changes = {"methods": ("delta", "delta+selected"), "selection": CHOOSING, "seeds": (42,)}
-    run_all(tiny_settings(**changes), tmp_path / "as-it-is")
+    changes |= {"modalities": ("image",)}
+    run_all(tiny_settings(dataset=with_modality, **changes), tmp_path / "as-it-is")
     run_all(tiny_settings(dataset=dataset, **changes), tmp_path / "changed")
     first, second = selection_of(tmp_path / "as-it-is"), selection_of(tmp_path / "changed")
     times = ("seconds", "training_seconds")

@@ -50,7 +50,7 @@ def _made_up(aligned: bool, seed: int) -> Probe:
     users = pa.array([f"u{i}" for i in range(USERS)])
     sequences = Sequences(users, np.arange(0, 2 * USERS + 1, 2), histories.ravel(), targets.astype(np.int32))
     encoder = _LastItem(SASRecSettings(dim=DIM, max_length=4)).eval()
-    return Probe(encoder, content, content, residuals, WARM, sequences, sequences)
+    return Probe(encoder, content, {"embedding": content}, residuals, WARM, sequences, sequences)
 
 
 @pytest.fixture(scope="session")

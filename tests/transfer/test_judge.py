@@ -9,7 +9,7 @@ import torch
 from coldray.evaluation import evaluate, ndcg
 from coldray.evaluation.ranking import exposure_of_cold, exposure_offsets
 from coldray.models.scorers import SASRecScorer
-from coldray.transfer import TransferSettings
+from coldray.transfer import Modality, TransferSettings
 from coldray.transfer.judge import Judge, Panel
 
 TASTES = 20
@@ -107,3 +107,15 @@ def test_users_may_all_have_had_cold_items(made_up) -> None:
     cold, warm = judge.gains(judge.residuals(TransferSettings()), [None, 2.0])
     assert cold.shape == warm.shape == (2, 100)
     assert cold.mean() > 0
+
+
+def test_neighbours_come_from_every_space_of_the_probe(made_up) -> None:
+    probe = made_up(True, 0)
+    noise = np.random.default_rng(5).normal(size=probe.content.shape).astype(np.float32)
+    judge = Judge(replace(probe, embeddings={"embedding": noise, "text": probe.content}), 10_000, seed=0)
+    assert Panel([judge.probe], 10, seed=0).spaces == ("item_vectors", "embedding", "text")
+    given = judge.residuals(TransferSettings(k=3, space="text"))
+    assert np.array_equal(given, Judge(probe, 10_000, seed=0).residuals(TransferSettings(k=3)))
+    mixed = TransferSettings(k=3, space="embedding", also=(Modality(space="text"),), temperature=0.01)
+    near = judge._spaces.neighbors(mixed).first(3)
+    assert (near.similarities[:, 0] > 0.9).all()  # of the text: the noise has none as near

@@ -254,9 +254,10 @@ def test_bad_input_is_named() -> None:
 
 
 def test_keywords_are_the_settings() -> None:
-    # `space` says which arrays a sweep gives, and here they are given; `exposure` is of the ranking.
+    # `space` and `also` say which arrays a sweep gives, and here they are given; `exposure` is of the ranking.
     assert TransferOptions.__annotations__.keys() == TransferSettings.model_fields.keys() - {
         "space",
+        "also",
         "exposure",
     }
 

@@ -13,11 +13,7 @@ Lance commits one table at a time. A manifest makes one commit of all: readers o
 that finds newer ones (somebody was killed before writing his manifest) puts the tables back first.
 """
 
-import os
-import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,7 +22,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from coldray import storage
-from coldray.errors import UserError, mendable
+from coldray.errors import UserError
 from coldray.graph.schema import ENTITY_MENTIONS, ITEMS, RELATION_MENTIONS
 
 SAMPLE = 5
@@ -140,22 +136,6 @@ def _path(uri: str, version: int) -> str:
 def table_uri(uri: str, name: str) -> str:
     """Return where a table of the graph at `uri` is."""
     return storage.join(storage.absolute(uri), f"{name}.lance")
-
-
-@contextmanager
-def lance_mended(uri: str) -> Iterator[None]:
-    """Turn an error of the operating system that Lance met, and a person can mend, into a UserError about the graph at `uri`.
-
-    Lance says which only in words.
-    """
-    try:
-        yield
-    except OSError as error:
-        code = re.search(r"^LanceError.*\(os error (\d+)\)", str(error), re.DOTALL)
-        told = mendable(OSError(int(code[1]), os.strerror(int(code[1]))), uri) if code else None
-        if told is None:
-            raise
-        raise told from error
 
 
 def open_table(uri: str, name: str, version: int) -> Any:

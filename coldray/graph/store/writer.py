@@ -21,7 +21,6 @@ from coldray.graph.store.tables import (
     KEYS,
     SAMPLE,
     Manifest,
-    lance_mended,
     manifests,
     open_table,
     read_manifest,
@@ -53,7 +52,7 @@ def writing(uri: str, waiting: Callable[[str], None] = lambda message: None) -> 
     """
     file_system, path = storage.resolve(uri)
     if not isinstance(file_system, fs.LocalFileSystem):
-        with lance_mended(uri):
+        with mended(uri):
             yield Writer(uri)
         return
     with mended(uri):
@@ -65,8 +64,7 @@ def writing(uri: str, waiting: Callable[[str], None] = lambda message: None) -> 
             waiting(f"{uri}: somebody else is writing; waiting until that is done")
             lock.acquire()
         try:
-            with lance_mended(uri):
-                yield Writer(uri)
+            yield Writer(uri)
         finally:
             lock.release()
 

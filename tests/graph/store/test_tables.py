@@ -4,7 +4,6 @@ from coldray.errors import UserError
 from coldray.graph.store.tables import (
     INDEXES,
     Manifest,
-    lance_mended,
     manifests,
     open_table,
     read_manifest,
@@ -41,15 +40,3 @@ def test_keys_are_marked_and_what_is_looked_up_is_a_column():
         assert set(INDEXES[name]) <= set(schema.names)
     key = schemas(4)["entities"].field("id")
     assert key.metadata == {b"lance-schema:unenforced-primary-key": b"true"}
-
-
-def test_a_full_disk_is_said_and_other_errors_are_not_hidden():
-    full = "LanceError(IO): No space left on device (os error 28), /lance-file/src/writer.rs:254:9"
-    with (
-        pytest.raises(UserError, match=r"^shop: No space left on device; free some space"),
-        lance_mended("shop"),
-    ):
-        raise OSError(full)
-    for other in ("LanceError(IO): odd (os error 5)", "LanceError(Arrow): odd", "odd (os error 28)"):
-        with pytest.raises(OSError, match="odd"), lance_mended("shop"):
-            raise OSError(other)

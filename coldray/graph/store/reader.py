@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from coldray.errors import UserError
 from coldray.graph.names import item_entity_id
 from coldray.graph.store.similar import canonical
-from coldray.graph.store.tables import Manifest, open_table, read_manifest
+from coldray.graph.store.tables import Manifest, matrix, open_table, read_manifest
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -147,7 +147,7 @@ class GraphStore:
 
     def relation_vectors(self, positions: Sequence[int] | Int32 | Int64) -> Float32:
         """Return the vectors of relations, [n, d]."""
-        return _matrix(self._take("relations", positions, ["vector"])["vector"])
+        return matrix(self._take("relations", positions, ["vector"])["vector"])
 
     def _take(self, name: str, positions: Sequence[int] | Int32 | Int64, columns: list[str]) -> pa.Table:
         """Return rows of a table in the order of `positions`.
@@ -225,7 +225,7 @@ class GraphStore:
         rows = table["_rowid"].to_numpy()
         order = np.argsort(rows)
         wanted = order[np.searchsorted(rows[order], self._rows["entities"][places])]
-        vectors = _matrix(table["vector"])[wanted]
+        vectors = matrix(table["vector"])[wanted]
         faiss.normalize_L2(vectors)
         if not made.is_trained:
             made.train(vectors[np.random.default_rng(0).permutation(len(vectors))[: 256 * made.nlist]])
@@ -254,12 +254,3 @@ def positions_of(wanted: Int64, ids: Int64) -> Int64:
             before = before[(ids[found[before]] < wanted[before]) & (found[before] < last)]
     found[ids[found] != wanted] = -1
     return found
-
-
-def _matrix(column: pa.ChunkedArray) -> Float32:
-    """Return a column of vectors as [n, d]."""
-    if not len(column):
-        return np.zeros((0, column.type.list_size), np.float32)
-    flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
-    vectors: Float32 = flat.astype(np.float32).reshape(len(column), -1)
-    return vectors

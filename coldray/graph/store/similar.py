@@ -31,34 +31,26 @@ def bands_of(kinds: Sequence[str], vectors: Float32) -> Int64:
     return codes + (salt << (BITS + 6))[:, None]
 
 
-def close_pairs(
-    ids: Int64, vectors: Float32, bands: Int64, others: tuple[Int64, Float32, Int64], above: float
-) -> list[tuple[int, int, float]]:
-    """Return the pairs (a, b, cosine), a < b, of which the first is of `ids` and the cosine at least `above`.
+def sharing(bands: Int64, found: Int64, entities: Int64) -> tuple[Int64, Int64]:
+    """Return who shares a band: rows of `bands` [n, BANDS] and, of each, one of `entities` [m] which `found` [m] is a band of.
 
-    `vectors` [n, d] have length 1, `bands` are [n, BANDS]; `others` are ids [m], vectors [m, d] and bands [m, BANDS] of
-    those that were there before.
+    A pair comes once, however many bands it shares.
     """
-    all_ids = np.concatenate([ids, others[0]])
-    all_vectors = np.concatenate([vectors, others[1]]).astype(np.float32)
-    flat = np.concatenate([bands, others[2]]).ravel()
-    owner = np.repeat(np.arange(len(all_ids)), BANDS)
+    flat = bands.ravel()
     order = np.argsort(flat, kind="stable")
-    flat, owner = flat[order], owner[order]
-    starts = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]])
-    sizes = np.diff(np.r_[starts, len(flat)])
-    found: dict[tuple[int, int], float] = {}
-    for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
-        members = np.unique(owner[start : start + size])
-        fresh = members[members < len(ids)]
-        if not len(fresh) or len(members) < 2:
-            continue
-        cosines = all_vectors[fresh] @ all_vectors[members].T
-        for row, column in zip(*np.nonzero(cosines >= above), strict=True):
-            a, b = int(all_ids[fresh[row]]), int(all_ids[members[column]])
-            if a != b:
-                found[min(a, b), max(a, b)] = float(cosines[row, column])
-    return [(a, b, cosine) for (a, b), cosine in sorted(found.items())]
+    flat = flat[order]
+    first, last = np.searchsorted(flat, found, "left"), np.searchsorted(flat, found, "right")
+    counts = last - first
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    rows = order[np.repeat(first, counts) + within] // bands.shape[1]
+    pairs = np.unique(np.stack([rows, np.repeat(entities, counts)], axis=1), axis=0)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def cosines_of(one: Float32, other: Float32) -> Float32:
+    """Return the cosines [n] of vectors of length 1, [n, d] each; the same bits whichever of two comes first."""
+    made: Float32 = (one * other).sum(axis=1)
+    return made
 
 
 def canonical(ids: Int64, mentions: Int64, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

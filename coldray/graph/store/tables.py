@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import lance
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import fs
 
@@ -148,3 +150,12 @@ def open_table(uri: str, name: str, version: int) -> Any:
             f"{uri}: table {name} cannot be read at version {version} ({reason:.200}); roll back to another version, "
             "or build the graph anew"
         ) from error
+
+
+def matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    """Return a column of vectors as [n, d]."""
+    if not len(column):
+        return np.zeros((0, column.type.list_size), np.float32)
+    flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
+    vectors: npt.NDArray[np.float32] = flat.astype(np.float32).reshape(len(column), -1)
+    return vectors

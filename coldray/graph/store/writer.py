@@ -15,13 +15,14 @@ from coldray import storage
 from coldray.errors import UserError, mended
 from coldray.graph.names import relation_id
 from coldray.graph.store.merge import Row, hash_of, merged, text_of
-from coldray.graph.store.similar import bands_of, close_pairs
+from coldray.graph.store.similar import bands_of, cosines_of, sharing
 from coldray.graph.store.tables import (
     INDEXES,
     KEYS,
     SAMPLE,
     Manifest,
     manifests,
+    matrix,
     open_table,
     read_manifest,
     schemas,
@@ -30,6 +31,7 @@ from coldray.graph.store.tables import (
 )
 
 Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
 Embed = Callable[[list[str]], Float32]
 
 _FRAGMENTS, _SMALL = 32, 10_000
@@ -205,24 +207,47 @@ class Writer:
         ids = np.array([row["id"] for row in rows], np.int64)
         vectors = _unit(np.stack([row["name_vector"] for row in rows]))
         bands = bands_of([row["type"] for row in rows], vectors)
-        near = self._where("bands", "band", np.unique(bands).tolist())
-        others = sorted({row["entity"] for row in near})
-        there = {
-            row["id"]: row for row in self._where("entities", "id", others, ["id", "type", "name_vector"])
-        }
-        known = [there[of] for of in others]
-        known_vectors = _unit(np.stack([row["name_vector"] for row in known])) if known else vectors[:0]
-        old = (
-            np.array(others, np.int64),
-            known_vectors,
-            bands_of([row["type"] for row in known], known_vectors),
+        entities = np.repeat(ids, bands.shape[1])
+        flat = pa.table({"band": bands.ravel(), "entity": entities}, self.tables["bands"].schema)
+        self.tables["bands"].insert(flat, mode="append")
+        pairs: dict[tuple[int, int], float] = {}
+        # A part of the bands at a time: of a large graph many entities share one by chance.
+        for condition in _conditions("band", np.unique(bands).tolist()):
+            near = self.tables["bands"].to_table(filter=condition)
+            places, others = sharing(bands, near["band"].to_numpy(), near["entity"].to_numpy())
+            apart = ids[places] != others
+            pairs |= self._alike(ids, vectors, places[apart], others[apart], above)
+        self._append(
+            "similar", [{"a": a, "b": b, "cosine": cosine} for (a, b), cosine in sorted(pairs.items())]
         )
-        pairs = close_pairs(ids, vectors, bands, old, above)
-        self._append("similar", [{"a": a, "b": b, "cosine": cosine} for a, b, cosine in pairs])
-        flat = [
-            {"band": int(band), "entity": int(of)} for of, row in zip(ids, bands, strict=True) for band in row
-        ]
-        self._append("bands", flat)
+
+    def _alike(
+        self, ids: Int64, vectors: Float32, places: Int64, others: Int64, above: float
+    ) -> dict[tuple[int, int], float]:
+        """Return the cosine of those pairs, smaller id first, whose names' cosine is at least `above`.
+
+        A pair is a place in `ids` [n] and `vectors` [n, d], and the id of another entity.
+        """
+        pairs = {}
+        order = np.argsort(others, kind="stable")
+        places, others = places[order], others[order]
+        distinct = np.unique(others)
+        for start in range(0, len(distinct), _IDS):
+            wanted = distinct[start : start + _IDS]
+            (condition,) = _conditions("id", wanted.tolist())
+            table = self.tables["entities"].to_table(columns=["id", "name_vector"], filter=condition)
+            table = table.sort_by("id")
+            if table.num_rows != len(wanted):
+                raise RuntimeError(f"{self.uri}: bands name an entity that is not there")
+            known = _unit(matrix(table["name_vector"]))
+            here = slice(
+                int(np.searchsorted(others, wanted[0])), int(np.searchsorted(others, wanted[-1], "right"))
+            )
+            cosines = cosines_of(vectors[places[here]], known[np.searchsorted(wanted, others[here])])
+            for i in np.flatnonzero(cosines >= above):
+                a, b = sorted((int(ids[places[here][i]]), int(others[here][i])))
+                pairs[a, b] = float(cosines[i])
+        return pairs
 
     def _where(
         self, table: str, column: str, values: Iterable[Any], columns: list[str] | None = None

@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
 
-from coldray.graph.store.similar import BANDS, bands_of, canonical, close_pairs
-
-NONE = (np.zeros(0, np.int64), np.zeros((0, 32), np.float32), np.zeros((0, BANDS), np.int64))
+from coldray.graph.store.similar import BANDS, bands_of, canonical, cosines_of, sharing
 
 
 @pytest.fixture(scope="module")
@@ -16,29 +14,38 @@ def vectors():
     return made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
+def close(vectors, bands, above):
+    """Return the pairs of rows that share a band and are close."""
+    rows, others = sharing(bands, bands.ravel(), np.repeat(np.arange(len(bands)), BANDS))
+    near = cosines_of(vectors[rows], vectors[others]) >= above
+    return {(a, b) for a, b in zip(rows[near].tolist(), others[near].tolist(), strict=True) if a < b}
+
+
 def test_pairs_are_those_that_comparing_all_finds(vectors):
-    ids = np.arange(300) * 7
-    bands = bands_of(["feature"] * 300, vectors)
-    found = {(a // 7, b // 7) for a, b, _ in close_pairs(ids, vectors, bands, NONE, 0.97)}
+    found = close(vectors, bands_of(["feature"] * 300, vectors), 0.97)
     wanted = {(a, b) for a, b in zip(*np.nonzero(vectors @ vectors.T >= 0.97), strict=True) if a < b}
     assert len(wanted) > 90
     assert found <= wanted
     assert len(found) >= 0.98 * len(wanted)
 
 
-def test_pairs_do_not_depend_on_who_came_first(vectors):
-    ids, bands = np.arange(300), bands_of(["feature"] * 300, vectors)
-    at_once = close_pairs(ids, vectors, bands, NONE, 0.97)
-    old, new = slice(0, 150), slice(150, 300)
-    later = close_pairs(ids[old], vectors[old], bands[old], NONE, 0.97)
-    later += close_pairs(ids[new], vectors[new], bands[new], (ids[old], vectors[old], bands[old]), 0.97)
-    assert [pair[:2] for pair in sorted(later)] == [pair[:2] for pair in at_once]
+def test_a_pair_comes_once_and_only_if_it_shares_a_band():
+    bands = np.array([[1, 2], [3, 4], [1, 4]])
+    rows, entities = sharing(bands, np.array([1, 2, 4, 9]), np.array([70, 70, 80, 90]))
+    assert list(zip(rows, entities, strict=True)) == [(0, 70), (1, 80), (2, 70), (2, 80)]
+    assert len(sharing(bands, np.zeros(0, np.int64), np.zeros(0, np.int64))[0]) == 0
+
+
+def test_a_cosine_is_the_same_from_either_side(vectors):
+    one, other = vectors[:150], vectors[150:]
+    assert (cosines_of(one, other) == cosines_of(other, one)).all()
+    assert (cosines_of(one[7:9], other[7:9]) == cosines_of(one, other)[7:9]).all()
 
 
 def test_types_stay_apart(vectors):
     twice = np.repeat(vectors[:1], 2, axis=0)
-    assert len(close_pairs(np.arange(2), twice, bands_of(["a", "a"], twice), NONE, 0.9)) == 1
-    assert close_pairs(np.arange(2), twice, bands_of(["a", "b"], twice), NONE, 0.9) == []
+    assert close(twice, bands_of(["a", "a"], twice), 0.9) == {(0, 1)}
+    assert close(twice, bands_of(["a", "b"], twice), 0.9) == set()
 
 
 def test_the_most_mentioned_stands_for_all():

@@ -15,7 +15,7 @@ from coldray import storage
 from coldray.errors import UserError, mended
 from coldray.graph.names import relation_id
 from coldray.graph.store.merge import Row, hash_of, merged, text_of
-from coldray.graph.store.similar import bands_of, close_pairs
+from coldray.graph.store.similar import bands_of, close_pairs, kind_of
 from coldray.graph.store.tables import (
     INDEXES,
     KEYS,
@@ -204,18 +204,19 @@ class Writer:
             return
         ids = np.array([row["id"] for row in rows], np.int64)
         vectors = _unit(np.stack([row["name_vector"] for row in rows]))
-        bands = bands_of([row["type"] for row in rows], vectors)
+        bands = bands_of([kind_of(row) for row in rows], vectors)
         near = self._where("bands", "band", np.unique(bands).tolist())
         others = sorted({row["entity"] for row in near})
         there = {
-            row["id"]: row for row in self._where("entities", "id", others, ["id", "type", "name_vector"])
+            row["id"]: row
+            for row in self._where("entities", "id", others, ["id", "type", "name", "name_vector"])
         }
         known = [there[of] for of in others]
         known_vectors = _unit(np.stack([row["name_vector"] for row in known])) if known else vectors[:0]
         old = (
             np.array(others, np.int64),
             known_vectors,
-            bands_of([row["type"] for row in known], known_vectors),
+            bands_of([kind_of(row) for row in known], known_vectors),
         )
         pairs = close_pairs(ids, vectors, bands, old, above)
         self._append("similar", [{"a": a, "b": b, "cosine": cosine} for a, b, cosine in pairs])

@@ -24,6 +24,8 @@ from coldray.graph.store.tables import INDEXES, SAMPLE, schemas, table_uri, writ
 DIM, OWN, HUBS, ACROSS = 32, 7, 2, 6
 """numbers of a vector; entities only of one item, hubs of an item, relations between an item's entities"""
 CHUNK = 200_000
+LETTERS = str.maketrans("0123456789", "abcdefghij")
+"""for names: names whose numbers differ are never compared"""
 TYPES = np.array(["feature", "target user", "setting", "genre", "etc"])
 
 
@@ -87,7 +89,14 @@ class Graph:
             )
             kinds = self.kinds(np.array(mentioned)).tolist()
             entities += [
-                (item_id, ids[e], kind, f"Name {e}", describe("entity", item_id, e), "llm")
+                (
+                    item_id,
+                    ids[e],
+                    kind,
+                    f"Name {str(e).translate(LETTERS)}",
+                    describe("entity", item_id, e),
+                    "llm",
+                )
                 for e, kind in zip(mentioned, kinds, strict=True)
             ]
             for a, b in related:
@@ -195,7 +204,9 @@ class Direct:
         kinds = self.graph.kinds(of) if key == "entity" else np.full(len(of), "related")
         return {
             "type": pa.array(kinds),
-            "name": _join("Name ", _text(of)) if key == "entity" else pa.array([""] * len(of)),
+            "name": _join("Name ", pa.array([str(e).translate(LETTERS) for e in of.tolist()]))
+            if key == "entity"
+            else pa.array([""] * len(of)),
             "description": _join(f"{key} ", _text(item), " ", _text(of), end),
         }
 

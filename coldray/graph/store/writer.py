@@ -15,7 +15,7 @@ from coldray import storage
 from coldray.errors import UserError, mended
 from coldray.graph.names import relation_id
 from coldray.graph.store.merge import Row, hash_of, merged, text_of
-from coldray.graph.store.similar import bands_of, cosines_of, sharing
+from coldray.graph.store.similar import bands_of, cosines_of, kind_of, sharing
 from coldray.graph.store.tables import (
     INDEXES,
     KEYS,
@@ -206,7 +206,7 @@ class Writer:
             return
         ids = np.array([row["id"] for row in rows], np.int64)
         vectors = _unit(np.stack([row["name_vector"] for row in rows]))
-        bands = bands_of([row["type"] for row in rows], vectors)
+        bands = bands_of([kind_of(row) for row in rows], vectors)
         entities = np.repeat(ids, bands.shape[1])
         flat = pa.table({"band": bands.ravel(), "entity": entities}, self.tables["bands"].schema)
         self.tables["bands"].insert(flat, mode="append")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from coldray.graph.store.similar import BANDS, bands_of, canonical, cosines_of, sharing
+from coldray.graph.store.similar import BANDS, bands_of, canonical, cosines_of, kind_of, sharing
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +53,10 @@ def test_the_most_mentioned_stands_for_all():
     pairs = np.array([[0, 1], [1, 2]])
     assert canonical(ids, mentions, pairs).tolist() == [1, 1, 1, 3, 4]
     assert canonical(ids, mentions, pairs[:0]).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_numbers_tell_names_apart():
+    pens = [{"type": "feature", "name": name} for name in ("0.5 mm", "0.7 mm", "of 0.5 mm", "5")]
+    assert kind_of(pens[0]) == kind_of(pens[2])
+    assert len({kind_of(pen) for pen in pens}) == 3
+    assert kind_of({"type": "genre", "name": "0.5 mm"}) != kind_of(pens[0])

@@ -43,20 +43,19 @@ def bands_of(kinds: Sequence[str], vectors: Float32) -> Int64:
     return codes + (salt << (BITS + 6))[:, None]
 
 
-def sharing(bands: Int64, found: Int64, entities: Int64) -> tuple[Int64, Int64]:
-    """Return who shares a band: rows of `bands` [n, BANDS] and, of each, one of `entities` [m] which `found` [m] is a band of.
-
-    A pair comes once, however many bands it shares.
+def sharing(flat: Int64, rows: Int64, found: Int64, entities: Int64) -> tuple[Int64, Int64]:
+    """Return who shares a band: some of `rows` [k], whose bands are `flat` [k], ascending; and, of each, one of `entities`
+    [m], whose bands are `found` [m]. A pair comes once, however many bands it shares.
     """
-    flat = bands.ravel()
-    order = np.argsort(flat, kind="stable")
-    flat = flat[order]
     first, last = np.searchsorted(flat, found, "left"), np.searchsorted(flat, found, "right")
     counts = last - first
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    rows = order[np.repeat(first, counts) + within] // bands.shape[1]
-    pairs = np.unique(np.stack([rows, np.repeat(entities, counts)], axis=1), axis=0)
-    return pairs[:, 0], pairs[:, 1]
+    one, other = rows[np.repeat(first, counts) + within], np.repeat(entities, counts)
+    order = np.lexsort((other, one))
+    one, other = one[order], other[order]
+    new = np.ones(len(one), np.bool_)
+    new[1:] = (one[1:] != one[:-1]) | (other[1:] != other[:-1])
+    return one[new], other[new]
 
 
 def cosines_of(one: Float32, other: Float32) -> Float32:

@@ -208,13 +208,15 @@ class Writer:
         vectors = _unit(np.stack([row["name_vector"] for row in rows]))
         bands = bands_of([kind_of(row) for row in rows], vectors)
         entities = np.repeat(ids, bands.shape[1])
-        flat = pa.table({"band": bands.ravel(), "entity": entities}, self.tables["bands"].schema)
-        self.tables["bands"].insert(flat, mode="append")
+        made = pa.table({"band": bands.ravel(), "entity": entities}, self.tables["bands"].schema)
+        self.tables["bands"].insert(made, mode="append")
         pairs: dict[tuple[int, int], float] = {}
         # A part of the bands at a time: of a large graph many entities share one by chance.
-        for condition in _conditions("band", np.unique(bands).tolist()):
+        order = np.argsort(bands, axis=None, kind="stable")
+        flat, rows_of = bands.ravel()[order], order // bands.shape[1]
+        for condition in _conditions("band", np.unique(flat).tolist()):
             near = self.tables["bands"].to_table(filter=condition)
-            places, others = sharing(bands, near["band"].to_numpy(), near["entity"].to_numpy())
+            places, others = sharing(flat, rows_of, near["band"].to_numpy(), near["entity"].to_numpy())
             apart = ids[places] != others
             pairs |= self._alike(ids, vectors, places[apart], others[apart], above)
         self._append(

@@ -16,7 +16,9 @@ def vectors():
 
 def close(vectors, bands, above):
     """Return the pairs of rows that share a band and are close."""
-    rows, others = sharing(bands, bands.ravel(), np.repeat(np.arange(len(bands)), BANDS))
+    order = np.argsort(bands, axis=None, kind="stable")
+    each = np.repeat(np.arange(len(bands)), BANDS)
+    rows, others = sharing(bands.ravel()[order], order // BANDS, bands.ravel(), each)
     near = cosines_of(vectors[rows], vectors[others]) >= above
     return {(a, b) for a, b in zip(rows[near].tolist(), others[near].tolist(), strict=True) if a < b}
 
@@ -30,10 +32,13 @@ def test_pairs_are_those_that_comparing_all_finds(vectors):
 
 
 def test_a_pair_comes_once_and_only_if_it_shares_a_band():
-    bands = np.array([[1, 2], [3, 4], [1, 4]])
-    rows, entities = sharing(bands, np.array([1, 2, 4, 9]), np.array([70, 70, 80, 90]))
+    flat, of = (
+        np.array([1, 1, 2, 3, 4, 4]),
+        np.array([0, 2, 0, 1, 1, 2]),
+    )  # bands of three, [1, 2], [3, 4] and [1, 4]
+    rows, entities = sharing(flat, of, np.array([1, 2, 4, 9]), np.array([70, 70, 80, 90]))
     assert list(zip(rows, entities, strict=True)) == [(0, 70), (1, 80), (2, 70), (2, 80)]
-    assert len(sharing(bands, np.zeros(0, np.int64), np.zeros(0, np.int64))[0]) == 0
+    assert len(sharing(flat, of, np.zeros(0, np.int64), np.zeros(0, np.int64))[0]) == 0
 
 
 def test_a_cosine_is_the_same_from_either_side(vectors):

@@ -303,9 +303,9 @@ def _print(built: "Built", as_json: bool) -> None:
             f"{built.dropped_relations} relations named an entity that their answer does not have; left out",
             err=True,
         )
-    if built.copied_entities:
+    if built.copied:
         click.echo(
-            f"{built.copied_entities} entities were copied from the prompt's example; left out", err=True
+            f"{built.copied} names and sentences were copied from the prompt's example; left out", err=True
         )
     for stage, count in built.failed.items():
         click.echo(f"{count} items failed at {stage}: see failed.parquet, and try --retry-failed", err=True)

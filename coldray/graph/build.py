@@ -62,8 +62,8 @@ class Built:
     """items by the stage that failed"""
     dropped_relations: int = 0
     """relations of answers that name an entity which the answer does not have"""
-    copied_entities: int = 0
-    """entities that answers took from the prompt's example; left out"""
+    copied: int = 0
+    """names and sentences that answers took from the prompt's example; left out"""
     usage: Usage = field(default_factory=Usage)
     cost: float = 0.0
     """in the currency of the prices"""
@@ -148,7 +148,7 @@ def run(
         waiting.append(made)
         built.described += 1
         built.dropped_relations += made.dropped
-        built.copied_entities += made.copied
+        built.copied += made.copied
         built.usage.add(made.usage)
         spans = (min(made.began, spans[0]), max(made.ended, spans[1])) if spans else (made.began, made.ended)
         built.answering = spans[1] - spans[0]

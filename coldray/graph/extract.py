@@ -85,7 +85,7 @@ class Contribution:
     dropped: int = 0
     """relations of the answer that name an entity which it does not have"""
     copied: int = 0
-    """entities that the answer took from the prompt's example"""
+    """names and sentences that the answer took from the prompt's example"""
     began: float = 0.0
     ended: float = 0.0
     """seconds since 1970 at which the item was taken up, and was done"""
@@ -129,17 +129,33 @@ class Describer:
         )
         found = await self._ask(made, asked, self._extraction)
         if found is not None:
-            own = [
-                entity for entity in found.entities if not self._is_copied(entity.name, f"{title} {profile}")
-            ]
-            made.copied = len(found.entities) - len(own)
-            bring_extraction(made, found.model_copy(update={"entities": own}))
+            bring_extraction(made, self._own(made, found, f"{title} {profile}"))
 
-    def _is_copied(self, name: str, text: str) -> bool:
-        """Return whether a name stands in the prompt and no word of it in the item's text: small models copy examples."""
-        told, words = f" {normalise(text)} ", normalise(name).split()
-        named = f'"name":"{name}"' in self.extract.system
-        return named and not any(f" {word} " in told for word in words)
+    def _own(self, made: Contribution, found: Extraction, text: str) -> Extraction:
+        """Return an extraction without what it copied from the prompt's example, as small models do; it is counted.
+
+        An entity is copied if its name stands in the example and no word of it in the item's text, a sentence if it stands
+        there.
+        """
+        example, words = self.extract.system, set(normalise(text).split())
+
+        def own_sentence(given: str) -> str:
+            copied = f':"{given}"' in example
+            made.copied += copied
+            return "" if copied else given
+
+        entities = []
+        for entity in found.entities:
+            if f'"name":"{entity.name}"' in example and not words & set(normalise(entity.name).split()):
+                made.copied += 1
+                continue
+            told = {part: own_sentence(getattr(entity, part)) for part in ("description", "relation")}
+            entities.append(entity.model_copy(update=told))
+        relations = [
+            relation.model_copy(update={"description": own_sentence(relation.description)})
+            for relation in found.relations
+        ]
+        return Extraction(entities=entities, relations=relations)
 
     async def _cut(self, fields: dict[str, str]) -> dict[str, str]:
         texts = await self.engine.cut(list(fields.values()), self.settings.field_tokens)

@@ -132,6 +132,10 @@ def test_what_was_copied_from_the_prompts_example_is_left_out(tmp_path):
     made, _ = describe(tmp_path / "a", "A red pen.", answer)
     assert made.copied == 1
     assert "weekend hikers" not in {entity["name"] for entity in made.entities}
+    told = GOOD["entities"][0] | {"relation": "The item is for trips in the mountains."}
+    made, _ = describe(tmp_path / "c", "A red pen.", json.dumps({"entities": [told], "relations": []}))
+    assert made.copied == 1
+    assert made.relations[1]["description"] == ""
     made, _ = describe(tmp_path / "b", "A red pen that hikers take along.", answer)
     assert made.copied == 0
     assert "weekend hikers" in {entity["name"] for entity in made.entities}

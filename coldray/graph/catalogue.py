@@ -32,7 +32,7 @@ class CatalogueItem:
 
 def text_columns(schema: pa.Schema, settings: BuildSettings, where: str) -> list[str]:
     """Return the columns that profiles are written from. Raises UserError for one that is not there."""
-    wanted = [*(settings.columns or ()), *settings.entities]
+    wanted = [*(settings.columns or ()), *settings.entities, *settings.separators]
     for name in wanted:
         if name not in schema.names:
             known = ", ".join(name for name in schema.names if name != c.ITEM)
@@ -52,7 +52,7 @@ def read_item(row: dict[str, Any], columns: list[str], settings: BuildSettings) 
     fields = {name: _text(row[name]) for name in columns}
     values = []
     for name, kind in settings.entities.items():
-        given = row[name] if isinstance(row[name], list) else _split(row[name])
+        given = row[name] if isinstance(row[name], list) else _split(row[name], settings.separators.get(name))
         named = dict.fromkeys(filter(None, map(_text, given)))
         values += [(kind, value) for value in list(named)[:_MOST_VALUES]]
     item_id = str(row[c.ITEM])
@@ -63,10 +63,12 @@ def _text(value: Any) -> str:
     return one_line(clean(value))
 
 
-def _split(value: Any) -> list[Any]:
-    """Return the values of a field that is one, or a list that the catalogue wrote as text."""
+def _split(value: Any, separator: str | None) -> list[Any]:
+    """Return the values of a field that is one, several with a separator, or a list that the catalogue wrote as text."""
     if value is None:
         return []
+    if separator:
+        return str(value).split(separator)
     text = clean(value)
     stripped = str(value).strip()
     return text.split(", ") if stripped.startswith("[") and not text.startswith("[") else [text]

@@ -20,6 +20,10 @@ class BuildSettings(Settings):
         default={},
         description="columns whose values are entities as they stand, with the type of each: {brand: brand}",
     )
+    separators: dict[str, str] = Field(
+        default={},
+        description="what stands between the values of such a column, where it has several: {genres: '|'}",
+    )
     field_tokens: int = Field(default=250, ge=8, description="of a field, at most; the rest of it is cut off")
     item_tokens: int = Field(default=1000, ge=32, description="of all fields of an item, at most")
     profile_words: int = Field(default=70, ge=10, description="asked of a profile")

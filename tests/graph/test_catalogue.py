@@ -41,6 +41,12 @@ def test_values_of_columns_are_entities_once_each():
     assert item.values == [("brand", "Pen Co"), ("tag", "a"), ("tag", "b"), ("part", "One"), ("part", "two")]
 
 
+def test_values_may_be_separated():
+    row = {"item_id": "1", "genres": "Comedy|Sci-Fi||Comedy "}
+    item = read_item(row, [], settings(entities={"genres": "genre"}, separators={"genres": "|"}))
+    assert item.values == [("genre", "Comedy"), ("genre", "Sci-Fi")]
+
+
 def test_an_item_without_title_or_text_has_its_id():
     row = {"item_id": "7", "title": None, "brand": None}
     item = read_item(row, ["title", "brand"], settings(entities={"brand": "brand"}))

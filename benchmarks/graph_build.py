@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=64)
     arguments = parser.parse_args()
     settings = load_yaml(arguments.config, BuildSettings)
-    settings = settings.model_copy(update={"entities": {}, "columns": ("title",)})
+    settings = settings.model_copy(update={"entities": {}, "separators": {}, "columns": ("title",)})
     os.environ |= ENVIRONMENT
     items = str(Path(arguments.dataset) / "items.parquet")
     with tempfile.TemporaryDirectory() as graph:

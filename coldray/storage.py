@@ -6,15 +6,16 @@ A local path and a bucket (`s3://`, `gs://`, `hdfs://`) are said the same way ev
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from coldray.errors import UserError, mendable
+from coldray.errors import UserError, mendable, mended
 
 
 def resolve(uri: str | os.PathLike[str]) -> tuple[fs.FileSystem, str]:
@@ -141,3 +142,27 @@ def delete(uri: str | os.PathLike[str]) -> None:
             file_system.delete_file(path)
     except FileNotFoundError:
         return
+
+
+@contextmanager
+def exclusive(folder: str | os.PathLike[str], doing: str, waiting: Callable[[str], None]) -> Iterator[None]:
+    """Let one process at a time do something in `folder`, made if it is not there; others wait, and hear why by `waiting`.
+
+    The lock is the file DOING.lock, for processes that see the same local folder. In a bucket nobody holds it.
+    """
+    file_system, path = resolve(folder)
+    if not isinstance(file_system, fs.LocalFileSystem):
+        yield
+        return
+    with mended(os.fspath(folder)):
+        file_system.create_dir(path)
+        lock = filelock.FileLock(join(path, f"{doing}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            waiting(f"{os.fspath(folder)}: another process is {doing} it; waiting until that is done")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

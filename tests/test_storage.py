@@ -1,4 +1,5 @@
 import os
+import threading
 
 import pyarrow as pa
 import pytest
@@ -62,3 +63,26 @@ def test_a_damaged_page_is_told_in_one_line_too(tmp_path) -> None:
     with pytest.raises(UserError, match=r"x\.parquet: cannot be read as Parquet .* make it anew") as error:
         storage.read_table(path)
     assert "\n" not in str(error.value)
+
+
+def test_one_at_a_time_and_the_other_hears_why(tmp_path) -> None:
+    said: list[str] = []
+
+    def tell(message: str) -> None:
+        said.append(message)
+        first.set()
+
+    first, order = threading.Event(), []
+
+    def second() -> None:
+        with storage.exclusive(tmp_path / "new", "writing", tell):
+            order.append("second")
+
+    with storage.exclusive(tmp_path / "new", "writing", lambda message: None):
+        other = threading.Thread(target=second)
+        other.start()
+        assert first.wait(30)
+        order.append("first")
+    other.join(30)
+    assert order == ["first", "second"]
+    assert said == [f"{tmp_path / 'new'}: another process is writing it; waiting until that is done"]

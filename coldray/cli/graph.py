@@ -55,7 +55,7 @@ def build(
 ) -> None:
     """Build the graph of the catalogue, or bring it up to date: only what changed is asked about.
 
-    An interrupted build goes on where it stopped: no answer is paid for twice.
+    An interrupted build goes on where it stopped; a killed one asks again for what came in its last seconds.
     """
     items = os.path.join(folder, "items.parquet")
     _run(folder, graph, items, as_json, options, limit=limit, scope="failed" if retry_failed else "catalogue")

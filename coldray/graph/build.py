@@ -7,20 +7,17 @@ GRAPH/build.json                settings of the newest build
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 from pydantic import SecretStr
 
 from coldray import storage
 from coldray.data import columns as c
 from coldray.encode.sentence_model import find_model
-from coldray.errors import UserError, mended
+from coldray.errors import UserError
 from coldray.graph.catalogue import TITLE, content_of, text_columns
 from coldray.graph.extract import Contribution, recipe_of
 from coldray.graph.names import item_entity_id
@@ -107,14 +104,15 @@ def build_graph(
     columns = text_columns(_schema(items), settings, items)
     recipe = recipe_of(settings, identity_of(settings.llm, key))
     model = find_model(settings.sentence_model)
-    with building(graph, waiting):
+    with storage.exclusive(graph, "building", waiting):
         failed = read_failed(graph)
         with writing(graph, waiting) as writer:
-            plan = make_plan(items, columns, recipe, writer.contents(), limit)
             if scope == "failed":
-                plan = only(plan, items, columns, recipe, {row["item_id"] for row in failed})
-            elif scope == "items":
-                plan = Plan(plan.rows, plan.contents, [], plan.unchanged)
+                plan = only(items, columns, recipe, {row["item_id"] for row in failed})
+            else:
+                plan = make_plan(items, columns, recipe, writer.contents(), limit)
+            if scope == "items":
+                plan = replace(plan, removed=[])
             built = Built(removed=len(plan.removed), unchanged=plan.unchanged)
             attempt = max((row["attempts"] for row in failed), default=0) if scope == "failed" else 0
             job = Job(
@@ -175,7 +173,7 @@ def remove_items(
     settings = read_settings(graph)
     embed = Embedder(find_model(settings.sentence_model), settings.sentence_model is None)
     ids = list(dict.fromkeys(item_ids))
-    with building(graph, waiting):
+    with storage.exclusive(graph, "building", waiting):
         with writing(graph, waiting) as writer:
             known = writer.contents()
             for item in ids:
@@ -185,27 +183,6 @@ def remove_items(
             version = writer.commit(f"{len(ids)} removed")
         write_failed(graph, [row for row in read_failed(graph) if row["item_id"] not in ids], [], 0)
     return Built(version, removed=len(ids), unchanged=len(known) - len(ids), seconds=time.monotonic() - began)
-
-
-@contextmanager
-def building(graph: str, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Let one process at a time build the graph, where processes see the same folder; others wait, and hear why."""
-    file_system, path = storage.resolve(graph)
-    if not isinstance(file_system, fs.LocalFileSystem):
-        yield
-        return
-    with mended(graph):
-        file_system.create_dir(path)
-        lock = filelock.FileLock(storage.join(path, "build.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            waiting(f"{graph}: somebody else is building it; waiting until that is done")
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def make_plan(items: str, columns: list[str], recipe: str, known: dict[str, str], limit: int | None) -> Plan:
@@ -225,7 +202,7 @@ def make_plan(items: str, columns: list[str], recipe: str, known: dict[str, str]
     return Plan(rows, contents, [item for item in known if item not in seen], len(seen) - len(rows))
 
 
-def only(plan: Plan, items: str, columns: list[str], recipe: str, wanted: set[str]) -> Plan:
+def only(items: str, columns: list[str], recipe: str, wanted: set[str]) -> Plan:
     """Return a plan of the items `wanted` alone, whether they changed or not."""
     rows, contents, others = [], {}, 0
     for group, number, row in catalogue_rows(items, columns, None):
@@ -268,23 +245,13 @@ def tables_of(made: list[Contribution], contents: dict[str, str]) -> tuple[pa.Ta
         }
         for of in made
     ]
-    mentions = [
-        [{"item_id": of.item_id, **row} for of in made for row in part(of)]
-        for part in (_entities, _relations)
-    ]
+    entities = [{"item_id": of.item_id, **row} for of in made for row in of.entities]
+    relations = [{"item_id": of.item_id, **row} for of in made for row in of.relations]
     return (
         pa.Table.from_pylist(items, ITEMS),
-        pa.Table.from_pylist(mentions[0], ENTITY_MENTIONS),
-        pa.Table.from_pylist(mentions[1], RELATION_MENTIONS),
+        pa.Table.from_pylist(entities, ENTITY_MENTIONS),
+        pa.Table.from_pylist(relations, RELATION_MENTIONS),
     )
-
-
-def _entities(of: Contribution) -> list[dict[str, Any]]:
-    return of.entities
-
-
-def _relations(of: Contribution) -> list[dict[str, Any]]:
-    return of.relations
 
 
 def read_failed(graph: str) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What a graph is made of, in figures: as data, as text, and as the picture of ColdRAG's figure 5."""
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,8 +126,6 @@ def as_text(stats: Stats) -> str:
 
 def heat_map(stats: Stats) -> bytes:
     """Return a PNG: entities of each type, and relations between the types (ColdRAG, figure 5)."""
-    import io  # noqa: PLC0415 - of this function alone
-
     from matplotlib.figure import Figure  # noqa: PLC0415 - a second, and only the picture needs it
 
     names, edges = list(stats.types), stats.edges

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from coldray.errors import UserError
 
 
@@ -70,8 +72,6 @@ class Engine(Protocol):
 
 def expectation(log_probabilities: list[float]) -> float:
     """Return the expected index [0, n - 1] of answers with these log probabilities [n], normalised over them."""
-    import numpy as np  # noqa: PLC0415 - the rest of the module needs nothing
-
     values = np.array(log_probabilities, np.float64)
     if not np.isfinite(values.max()):
         raise RefusedError("no answer of the scale has a probability")

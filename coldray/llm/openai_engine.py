@@ -74,16 +74,12 @@ class OpenAIEngine:
             "seed": request.seed,
             "frequency_penalty": request.frequency_penalty,
         }
-        allowed = request.choices or request.scale
         if request.schema:
             body["response_format"] = _as_format(json.loads(request.schema))
-        elif allowed:
-            body["response_format"] = (
-                _as_format({"type": "string", "enum": list(allowed)}) if request.choices else None
-            )
-            if request.scale:
-                del body["response_format"]
-                body |= {"logprobs": True, "top_logprobs": _LIKELIEST}
+        elif request.choices:
+            body["response_format"] = _as_format({"type": "string", "enum": list(request.choices)})
+        elif request.scale:
+            body |= {"logprobs": True, "top_logprobs": _LIKELIEST}
         return body
 
     def _answer(self, request: Request, made: Any) -> Answer:

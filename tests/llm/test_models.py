@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from coldray.errors import ServiceError, UserError
-from coldray.llm import models
 from coldray.llm.models import PACKAGED, Packaged, fetch, identity
 
 
@@ -46,4 +45,3 @@ def test_other_weights_are_another_model(tmp_path):
     assert identity(str(tmp_path)) != one
     (tmp_path / "config.json").write_text('{"a": 1}')
     assert len({one, identity(str(tmp_path)), identity("a/hub-name"), identity("b/hub-name")}) == 4
-    assert models.SOURCE == "source.json"

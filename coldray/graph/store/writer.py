@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import filelock
 import lance
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyarrow import fs
 
 from coldray import storage
 from coldray.errors import UserError, mended
@@ -21,6 +19,7 @@ from coldray.graph.store.tables import (
     KEYS,
     SAMPLE,
     Manifest,
+    delete_manifest,
     manifests,
     matrix,
     open_table,
@@ -52,23 +51,8 @@ def writing(uri: str, waiting: Callable[[str], None] = lambda message: None) -> 
     What was applied becomes a version with `commit`; without it nothing has happened. The lock is one of files, for processes
     that see the same folder; of a graph in a bucket let only one process write.
     """
-    file_system, path = storage.resolve(uri)
-    if not isinstance(file_system, fs.LocalFileSystem):
-        with mended(uri):
-            yield Writer(uri)
-        return
-    with mended(uri):
-        file_system.create_dir(path)
-        lock = filelock.FileLock(storage.join(path, "writer.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            waiting(f"{uri}: somebody else is writing; waiting until that is done")
-            lock.acquire()
-        try:
-            yield Writer(uri)
-        finally:
-            lock.release()
+    with storage.exclusive(uri, "writing", waiting), mended(uri):
+        yield Writer(uri)
 
 
 class Writer:
@@ -309,8 +293,6 @@ def rollback(uri: str, version: int) -> int:
 
 def prune(uri: str, keep: int) -> list[int]:
     """Forget all but the newest `keep` versions of the graph, and free what only they held. Returns those forgotten."""
-    from coldray.graph.store.tables import delete_manifest  # noqa: PLC0415 - the one place that deletes
-
     with writing(uri) as writer:
         there = manifests(uri)
         forgotten = there[: max(0, len(there) - max(1, keep))]

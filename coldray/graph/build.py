@@ -107,6 +107,8 @@ def build_graph(
     with storage.exclusive(graph, "building", waiting):
         failed = read_failed(graph)
         with writing(graph, waiting) as writer:
+            if writer.manifest is not None:
+                _check_same_space(graph, settings)
             if scope == "failed":
                 plan = only(items, columns, recipe, {row["item_id"] for row in failed})
             else:
@@ -282,6 +284,19 @@ def read_settings(graph: str) -> BuildSettings:
     if not storage.exists(path):
         raise UserError(f"{graph}: holds no graph; make one with: coldray graph build")
     return BuildSettings.model_validate(storage.read_json(path))
+
+
+def _check_same_space(graph: str, settings: BuildSettings) -> None:
+    """Raise UserError where the graph's vectors or its merged names would be of two kinds."""
+    old = read_settings(graph)
+    for name in ("sentence_model", "merge_above"):
+        was, now = getattr(old, name), getattr(settings, name)
+        if was != now:
+            raise UserError(
+                f"{name}: the graph {graph} was built with {was or 'the packaged model'}, not "
+                f"{now or 'the packaged model'}; keep that, or name another --graph, with a copy of this one's "
+                "answers/ so that nothing is asked again"
+            )
 
 
 def cost_of(usage: Usage, settings: BuildSettings) -> float:

@@ -252,3 +252,14 @@ def test_a_full_disk_is_said_and_loses_nothing(shop, monkeypatch):
     assert_same(shop.tables(), before)
     built = shop.build()
     assert (built.described, built.usage.calls) == (4, 0)
+
+
+@pytest.mark.parametrize("change", [{"sentence_model": "other"}, {"merge_above": 0.5}])
+def test_a_graph_keeps_the_space_that_it_was_built_in(shop, change, monkeypatch):
+    shop.write(TITLES)
+    shop.build()
+    monkeypatch.setattr("coldray.graph.build.find_model", lambda name: "folder")
+    with pytest.raises(UserError, match=r"was built with .*; keep that, or name another --graph"):
+        shop.build(settings=change)
+    assert manifests(shop.graph) == [1]
+    assert not shop.address.asked

@@ -194,6 +194,7 @@ def _run(
     folder: str, graph: str | None, items: str, as_json: bool, options: dict[str, Any], **how: Any
 ) -> None:
     from coldray import storage
+    from coldray.cli.llm import openai_key
     from coldray.data.prepare import start_ray
     from coldray.graph.build import build_graph
 
@@ -204,7 +205,9 @@ def _run(
         )
     settings = _settings(place, options["config"], options["model"])
     start_ray(options["address"])
-    made = build_graph(items, place, settings, key=_key(settings), progress=Meter(), waiting=_say, **how)
+    made = build_graph(
+        items, place, settings, key=openai_key(settings.llm), progress=Meter(), waiting=_say, **how
+    )
     _print(made, as_json)
 
 
@@ -234,17 +237,6 @@ def _settings(place: str, config: str | None, model: str | None) -> "BuildSettin
             f"--model {model}: is for vLLM, and the settings name another engine; change llm.model there"
         )
     return settings.model_copy(update={"llm": settings.llm.model_copy(update={"model": model})})
-
-
-def _key(settings: "BuildSettings") -> Any:
-    """Return the key of an OpenAI address, which only the environment says."""
-    from pydantic import SecretStr
-
-    from coldray.llm.settings import OpenAI
-
-    if not isinstance(settings.llm, OpenAI) or settings.llm.key_variable not in os.environ:
-        return None
-    return SecretStr(os.environ[settings.llm.key_variable])
 
 
 def _say(message: str) -> None:

@@ -53,3 +53,16 @@ def serve(model: str, app: str, replicas: int, address: str | None, **options: A
     click.echo(f"{app} answers; stop it with Ctrl-C" if address is None else f"{app} answers", err=True)
     if address is None:
         signal.pause()
+
+
+def openai_key(settings: Any) -> Any:
+    """Return the key of an OpenAI address, which only the environment says; None of another engine."""
+    import os
+
+    from pydantic import SecretStr
+
+    from coldray.llm.settings import OpenAI
+
+    if not isinstance(settings, OpenAI) or settings.key_variable not in os.environ:
+        return None
+    return SecretStr(os.environ[settings.key_variable])

@@ -2,9 +2,14 @@
 
 import hashlib
 import importlib.util
+import threading
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from coldray.errors import ServiceError, UserError
 
@@ -70,6 +75,27 @@ def load_model(name: str | None, revision: str | None, device: str | None) -> "S
         local_files_only=True,
         model_kwargs={"use_safetensors": True},
     )
+
+
+class TextEncoder:
+    """A sentence model for a few texts at a time, loaded when the first come."""
+
+    def __init__(self, name: str | None, revision: str | None = None) -> None:
+        self.name, self.revision = name, revision
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _model(self) -> "SentenceTransformer":
+        return load_model(self.name, self.revision, None)
+
+    def __call__(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        """Return the embeddings of `texts`, [n, d], each of length 1."""
+        with self._lock:  # that two threads do not load it twice
+            model = self._model
+        made: npt.NDArray[np.float32] = model.encode(
+            texts, batch_size=BATCH, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
+        )
+        return made
 
 
 def _download(name: str, revision: str | None) -> Path:

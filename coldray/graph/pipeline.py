@@ -22,7 +22,7 @@ from ray.exceptions import RayActorError
 from ray.util.annotations import RayDeprecationWarning
 
 from coldray import storage
-from coldray.encode.sentence_model import BATCH, SentenceModel, load_model
+from coldray.encode.sentence_model import SentenceModel, TextEncoder
 from coldray.errors import ServiceError, UserError
 from coldray.graph.catalogue import read_item
 from coldray.graph.extract import Contribution, Describer
@@ -152,21 +152,19 @@ class Embedder:
     """The sentence model: a few texts are embedded here, many on Ray Data actors."""
 
     def __init__(self, model: SentenceModel, packaged: bool) -> None:
-        self.model, self.packaged = model, packaged
-        self._here: _Encoder | None = None
+        self.name, self.revision = None if packaged else model.name, model.revision
+        self._here = TextEncoder(self.name, self.revision)
 
     def __call__(self, texts: list[str]) -> Float32:
         """Return the embeddings of `texts`, [n, d], in their order, each of length 1."""
         if len(texts) <= _FEW:
-            if self._here is None:
-                self._here = _Encoder(self.model, self.packaged)
-            return self._here.vectors(texts)
+            return self._here(texts)
         starts = range(0, len(texts), _FEW)
         chunks = [{"start": start, "texts": texts[start : start + _FEW]} for start in starts]
         cores = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]  # not typed in Ray
         done = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
             _Encoder,
-            fn_constructor_args=(self.model, self.packaged),
+            fn_constructor_args=(self.name, self.revision),
             batch_size=1,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(len(chunks), int(cores)))),
@@ -176,16 +174,10 @@ class Embedder:
 
 
 class _Encoder:
-    """The sentence model, loaded."""
+    """The sentence model in an actor."""
 
-    def __init__(self, model: SentenceModel, packaged: bool) -> None:
-        self.model = load_model(None if packaged else model.name, model.revision, None)
+    def __init__(self, name: str | None, revision: str | None) -> None:
+        self.encode = TextEncoder(name, revision)
 
     def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, list[Any]]:
-        return {"start": [int(batch["start"][0])], "vectors": [self.vectors(list(batch["texts"][0]))]}
-
-    def vectors(self, texts: list[str]) -> Float32:
-        made: Float32 = self.model.encode(
-            texts, batch_size=BATCH, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
-        )
-        return made
+        return {"start": [int(batch["start"][0])], "vectors": [self.encode(list(batch["texts"][0]))]}

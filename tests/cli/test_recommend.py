@@ -70,3 +70,74 @@ def test_bad_questions_are_answered(runs, tmp_path):
             call("tiny", "--runs", runs, *arguments)
     with pytest.raises(UserError, match="has no sweep other"):
         call("other", "--runs", runs, "--user", "a")
+
+
+@pytest.fixture(scope="module")
+def shop(catalogue, tmp_path_factory):
+    """Return a folder with a graph whose vectors are those of the packaged sentence model."""
+    from coldray.encode.sentence_model import TextEncoder
+    from coldray.graph.store import writing
+
+    folder = tmp_path_factory.mktemp("shop")
+    graph = str(folder / "graph")
+    items = {"a": ["ink", "red [b]pen[/b]"], "b": ["ink", "paper"], "c": ["paper"], "d": ["tea"]}
+    with writing(graph) as writer:
+        writer.apply(*catalogue.tables(items), [], TextEncoder(None), 0.95)
+        writer.commit()
+    llm = {"engine": "openai", "url": "http://127.0.0.1:9/v1", "model": "none", "retries": 0}
+    storage.write_json(f"{graph}/build.json", {"llm": llm})
+    return str(folder)
+
+
+def test_a_graph_is_walked_from_ids_titles_and_texts(shop):
+    said = call(shop, "--history", "a", "-k", 3)
+    assert said.stdout.split()[:4] == ["rank", "item", "title", "score"]
+    assert [line.split()[1] for line in said.stdout.strip().splitlines()[1:]] == ["b", "c", "d"]
+    assert "not reached by the walk" in said.stderr
+    assert call(shop, "--history", "T a", "-k", 3).stdout == said.stdout
+    told = call(shop, "--history", "a hot drink of leaves", "-k", 1)
+    assert "taken as tea" in told.stderr
+    assert " d " in told.stdout
+
+
+def test_the_evidence_is_a_tree_and_markup_in_it_is_text(shop):
+    told = call(shop, "--history", "b", "-k", 2, "--explain")
+    assert "1. T c (c," in told.stdout
+    assert "from T b" in told.stdout
+    assert "feature ink: b has ink" in told.stdout
+    assert "hop 1: " in told.stderr
+    text = "red [b]pen[/b]: red [b]pen[/b] by a"
+    assert "from red [b]pen[/b]" in call(shop, "--history", text, "-k", 1, "--explain").stdout
+
+
+def test_json_is_the_whole_answer(shop):
+    from coldray.retrieval.result import Recommendation
+
+    told = call(shop, "--history", "a", "--history", "nothing", "--json")
+    found = Recommendation.model_validate_json(told.stdout)
+    assert found.items[0].paths[0][0].source.item_id == "a"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--user", "u"], "--user: is for a sweep"),
+        (["--settings", "none.yaml"], "none.yaml: cannot be read"),
+        (["--version", "7"], "version 7"),
+        (["--history", "a", "--scorer", "llm"], "llm address http://127.0.0.1:9/v1: no answer"),
+    ],
+)
+def test_what_cannot_be_done_with_a_graph_is_said(shop, arguments, message):
+    with pytest.raises(UserError, match=message):
+        call(shop, *arguments)
+
+
+def test_a_model_behind_an_address_ranks(shop, llm_address, tmp_path):
+    import shutil
+
+    copy = str(shutil.copytree(shop, tmp_path / "shop"))
+    storage.write_json(f"{copy}/graph/build.json", {"llm": llm_address.settings()})
+    told = call(copy, "--history", "a", "-k", 2, "--ranker", "llm", "--explain")
+    assert llm_address.asked
+    assert "questions to the model" in told.stderr
+    assert "1. T " in told.stdout

@@ -9,6 +9,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from coldray.errors import UserError
@@ -23,6 +24,10 @@ Float32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 IndexKind = Literal["auto", "flat", "ivf", "hnsw"]
 
+_TEXTS = {
+    "entities": ["id", "type", "name", "description", "mentions"],
+    "relations": ["id", "type", "description", "mentions"],
+}
 _FLAT = 200_000
 """entities up to which all are compared; beyond, `auto` reads inverted lists"""
 _PROBES = 32
@@ -64,6 +69,8 @@ class GraphStore:
         self.type_codes: Int32 = kinds.indices.to_numpy()[order].astype(np.int32)
         """[n] index into `types`"""
         mentions = columns["mentions"].to_numpy()[order]
+        self._held: dict[str, pa.Table] = {}
+        self._held_vectors: dict[str, npt.NDArray[np.float16]] = {}
         pairs = self.tables["similar"].to_table(columns=["a", "b"])
         ends = [self._positions(pairs[name].to_numpy()) for name in ("a", "b")]
         self.leader: Int64 = canonical(self.ids, mentions, np.stack(ends, axis=1))
@@ -126,34 +133,63 @@ class GraphStore:
         found: Bools = self.type_codes == item
         return found
 
-    def hop(self, positions: Sequence[int] | Int32 | Int64) -> Hop:
-        """Return the edges of `positions` [f]."""
+    def hop(self, positions: Sequence[int] | Int32 | Int64, most: int | None = None) -> Hop:
+        """Return the edges of `positions` [f].
+
+        Of more than `most` an even sample: positions with few edges keep all of theirs, hubs lose.
+        """
         frontier = np.asarray(positions, np.int64)
-        counts = self.start[frontier + 1] - self.start[frontier]
-        places = np.arange(counts.sum()) + np.repeat(
-            self.start[frontier] - (np.cumsum(counts) - counts), counts
-        )
+        there = self.start[frontier + 1] - self.start[frontier]
+        counts = there if most is None else np.minimum(there, _level(there, most))
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        within = within * np.repeat(there, counts) // np.repeat(counts, counts)
+        places = np.repeat(self.start[frontier], counts) + within
         source = np.repeat(frontier, counts).astype(np.int32)
         return Hop(source, self.targets[places], self.relations[places])
 
     def entities(self, positions: Sequence[int] | Int32 | Int64) -> pa.Table:
         """Return id, type, name, description and mentions of entities [n], in the order of `positions`."""
-        columns = ["id", "type", "name", "description", "mentions"]
-        return self._take("entities", positions, columns)
+        return self._take("entities", positions, _TEXTS["entities"])
 
     def relation_texts(self, positions: Sequence[int] | Int32 | Int64) -> pa.Table:
         """Return id, type, description and mentions of relations [n], in the order of `positions`."""
-        return self._take("relations", positions, ["id", "type", "description", "mentions"])
+        return self._take("relations", positions, _TEXTS["relations"])
 
     def relation_vectors(self, positions: Sequence[int] | Int32 | Int64) -> Float32:
         """Return the vectors of relations, [n, d]."""
-        return matrix(self._take("relations", positions, ["vector"])["vector"])
+        return self._vectors("relations", positions)
+
+    def entity_vectors(self, positions: Sequence[int] | Int32 | Int64) -> Float32:
+        """Return the vectors of entities, [n, d]."""
+        return self._vectors("entities", positions)
+
+    def _vectors(self, name: str, positions: Sequence[int] | Int32 | Int64) -> Float32:
+        if name in self._held_vectors:
+            return self._held_vectors[name][np.asarray(positions, np.int64)].astype(np.float32)
+        return matrix(self._take(name, positions, ["vector"])["vector"])
+
+    def hold(self) -> None:
+        """Read texts and vectors into memory, from where they are given from then on, as a service needs them.
+
+        It takes a relation 2 d bytes and its text, likewise an entity. The tables are needed no more, but for `search`.
+        """
+        for name in ("entities", "relations"):
+            table = self.tables[name].to_table(columns=[*_TEXTS[name], "vector"], with_row_id=True)
+            rows = table["_rowid"].to_numpy()
+            order = np.argsort(rows)
+            places = pa.array(order[np.searchsorted(rows[order], self._rows[name])])
+            vectors = pc.list_flatten(table["vector"]).to_numpy().reshape(-1, self.manifest.dim)
+            self._held_vectors[name] = vectors[places.to_numpy()]
+            self._held[name] = pa.table({column: _taken(table[column], places) for column in _TEXTS[name]})
+        self.item_ids([])
 
     def _take(self, name: str, positions: Sequence[int] | Int32 | Int64, columns: list[str]) -> pa.Table:
         """Return rows of a table in the order of `positions`.
 
         By the ids of rows: Lance's `take` counts rows, and of a table that rows were deleted from counts them all each time.
         """
+        if name in self._held and set(columns) <= set(_TEXTS[name]):
+            return self._held[name].select(columns).take(pa.array(np.asarray(positions, np.int64)))
         rows = self._rows[name][np.asarray(positions, np.int64)]
         distinct, places = np.unique(rows, return_inverse=True)
         table = self.tables[name]
@@ -169,14 +205,54 @@ class GraphStore:
         return positions_of(np.array([item_entity_id(item) for item in item_ids], np.int64), self.ids)
 
     @cached_property
-    def _item_ids(self) -> dict[int, str]:
+    def _items(self) -> tuple[Int64, pa.Array]:
+        """Positions of the items, ascending, and their ids."""
         table = self.tables["items"].to_table(columns=["item_id", "entity"])
         places = self._positions(table["entity"].to_numpy())
-        return dict(zip(places.tolist(), table["item_id"].to_pylist(), strict=True))
+        order = np.argsort(places)
+        return places[order], table["item_id"].combine_chunks().take(pa.array(order))
 
     def item_ids(self, positions: Sequence[int] | Int32 | Int64) -> list[str | None]:
         """Return the item id of each position; None of what is no item."""
-        return [self._item_ids.get(int(position)) for position in positions]
+        places, ids = self._items
+        wanted = np.asarray(positions, np.int64)
+        if not len(places):
+            return [None] * len(wanted)
+        rows = np.searchsorted(places, wanted).clip(max=len(places) - 1)
+        found: list[str | None] = ids.take(pa.array(rows, mask=places[rows] != wanted)).to_pylist()
+        return found
+
+    @cached_property
+    def _titles(self) -> pa.Array:
+        """Titles of the items, in the order of `_items`, in lower case."""
+        names = self.entities(self._items[0])["name"].cast(pa.large_string())
+        return pc.utf8_lower(names.combine_chunks())
+
+    @cached_property
+    def _titled(self) -> dict[str, int]:
+        backwards = zip(self._titles.to_pylist()[::-1], self._items[0].tolist()[::-1], strict=True)
+        return dict(backwards)
+
+    def titled(self, titles: Sequence[str]) -> Int64:
+        """Return the position of an item with each title, whatever the case, [n]; -1 where there is none."""
+        return np.array([self._titled.get(title.strip().lower(), -1) for title in titles], np.int64)
+
+    def items_with(self, part: str, most: int) -> Int64:
+        """Return the positions of at most `most` items with `part` in their titles: those that begin with it first, then
+        the shorter titles."""
+        wanted = part.strip().lower()
+        rows = pc.indices_nonzero(pc.match_substring(self._titles, wanted))
+        found = self._titles.take(rows)
+        order = np.lexsort((pc.utf8_length(found), ~pc.starts_with(found, wanted).to_numpy(False)))
+        positions: Int64 = self._items[0][rows.to_numpy()[order[:most]]]
+        return positions
+
+    def newest_items(self, most: int) -> Int64:
+        """Return the positions of the items that were written last, [at most `most`]."""
+        items = np.flatnonzero(self.is_item)
+        written = np.argsort(self._rows["entities"][items])[::-1]
+        newest: Int64 = items[written[:most]]
+        return newest
 
     def profiles(self, item_ids: Sequence[str]) -> dict[str, str]:
         """Return the profile of each item that the graph has, by item id."""
@@ -231,6 +307,23 @@ class GraphStore:
             made.train(vectors[np.random.default_rng(0).permutation(len(vectors))[: 256 * made.nlist]])
         made.add(vectors)
         return made, places
+
+
+def _level(counts: Int64, most: int) -> int:
+    """Return the greatest level to which `counts` [n] can be cut so that they are `most` together; at least 1."""
+    if counts.sum() <= most:
+        return int(counts.max(initial=1))
+    ascending = np.sort(counts)
+    left = most - np.concatenate([[0], np.cumsum(ascending)[:-1]])
+    levels = left // np.arange(len(counts), 0, -1)
+    return max(1, int(levels[np.argmax(ascending > levels)]))
+
+
+def _taken(column: pa.ChunkedArray, places: pa.Array) -> pa.Array:
+    """Return rows of a column in one piece; of texts that together have more than 2 GiB, too."""
+    if pa.types.is_string(column.type):
+        column = column.cast(pa.large_string())
+    return column.combine_chunks().take(places)
 
 
 def positions_of(wanted: Int64, ids: Int64) -> Int64:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from coldray.errors import UserError
 from coldray.graph.store import GraphStore
-from coldray.graph.store.reader import positions_of
+from coldray.graph.store.reader import _level, positions_of
 
 ITEMS = {"1": ["red pen", "ink"], "2": ["ink", "paper"], "3": ["box"]}
 
@@ -94,3 +94,40 @@ def test_positions_are_those_of_a_search(ids, others):
     wanted = np.array([*others, *ids], np.int64)
     expected = [sorted(ids).index(number) if number in ids else -1 for number in wanted.tolist()]
     assert positions_of(wanted, there).tolist() == expected
+
+
+def test_what_is_held_is_what_the_tables_say(catalogue, tmp_path):
+    catalogue.write(tmp_path, ITEMS)
+    catalogue.write(tmp_path, {"2": ["ink", "tea"], "4": ["box"]}, removed=["3"])
+    read, held = GraphStore.open(str(tmp_path)), GraphStore.open(str(tmp_path))
+    held.hold()
+    for name in ("entities", "relations"):
+        held.tables[name] = None
+    places, edges = np.arange(len(read.ids))[::-1], np.arange(read.num_relations)
+    assert held.entities(places).to_pylist() == read.entities(places).to_pylist()
+    assert held.relation_texts(edges).to_pylist() == read.relation_texts(edges).to_pylist()
+    assert np.array_equal(held.entity_vectors(places), read.entity_vectors(places))
+    assert np.array_equal(held.relation_vectors(edges), read.relation_vectors(edges))
+    assert held.profiles(["4"]) == {"4": "profile of 4"}
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5, 100])
+def test_a_bounded_hop_takes_from_hubs_first(store, most):
+    frontier = store.items(["2", "3", "1"])
+    hop, whole = store.hop(frontier, most), store.hop(frontier)
+    edges = set(zip(whole.source.tolist(), whole.relation.tolist(), strict=True))
+    taken = list(zip(hop.source.tolist(), hop.relation.tolist(), strict=True))
+    assert set(taken) <= edges
+    assert len(set(taken)) == len(taken)
+    assert set(hop.source.tolist()) == set(frontier.tolist())
+    assert len(taken) == {1: 3, 2: 3, 3: 3}.get(most, 5)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1), st.integers(1, 200))
+def test_a_level_fills_what_there_is_room_for(counts, most):
+    level = _level(np.array(counts, np.int64), most)
+    assert level >= 1
+    if level > 1:
+        assert np.minimum(counts, level).sum() <= most
+    if max(counts) > level:
+        assert np.minimum(counts, level + 1).sum() > most

@@ -1,4 +1,4 @@
-"""Small made-up catalogues for tests of the store."""
+"""Small made-up catalogues and their graphs."""
 
 import itertools
 

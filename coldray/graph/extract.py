@@ -19,7 +19,7 @@ from coldray.graph.catalogue import CatalogueItem
 from coldray.graph.names import entity_id, item_entity_id, normalise
 from coldray.graph.schema import CATALOGUE, LLM
 from coldray.graph.settings import BuildSettings
-from coldray.llm.answers import Remembering, Usage
+from coldray.llm.answers import Asks, Usage
 from coldray.llm.engine import Answer, RefusedError, Request
 from coldray.llm.prompt import Prompt, as_data, one_line
 from coldray.settings import digest, explain
@@ -94,7 +94,7 @@ class Contribution:
 class Describer:
     """Asks a language model about items."""
 
-    def __init__(self, engine: Remembering, settings: BuildSettings, attempt: int = 0) -> None:
+    def __init__(self, engine: Asks, settings: BuildSettings, attempt: int = 0) -> None:
         self.engine, self.settings, self.attempt = engine, settings, attempt
         self.profile, self.extract = read_prompts()
         self.schema = json.dumps(answer_schema(settings))

@@ -10,6 +10,7 @@ import numpy as np
 from coldray.errors import UserError
 from coldray.graph.store import GraphStore
 
+_TOLD = ("type", "name", "description")
 _MOST = 60
 """entities of a picture; of more the best connected are left out first"""
 _WIDTH, _HEIGHT = 1100, 760
@@ -21,7 +22,7 @@ class Around:
     """An item's neighbourhood to two hops: its entities, and the items that share them."""
 
     nodes: list[dict[str, Any]]
-    """position, item_id, type, name, description, hops; the item first"""
+    """id, item_id, type, name, description, hops; the item first"""
     edges: list[dict[str, Any]]
     """source and target (index into `nodes`), type, description"""
     left_out: int
@@ -49,7 +50,7 @@ def around(store: GraphStore, item_id: str, most: int = _MOST) -> Around:
     ids = store.item_ids(chosen)
     hops = [0 if i == 0 else 1 if position in set(near) else 2 for i, position in enumerate(chosen)]
     nodes = [
-        {"item_id": item, "hops": hop, **{name: row[name] for name in ("type", "name", "description")}}
+        {"id": str(row["id"]), "item_id": item, "hops": hop, **{name: row[name] for name in _TOLD}}
         for row, item, hop in zip(rows, ids, hops, strict=True)
     ]
     hop = store.hop(chosen)

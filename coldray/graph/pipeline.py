@@ -130,10 +130,11 @@ class _Worker:
             engine = make_engine(self.job.settings.llm, self.job.key)
             remembering = Remembering(engine, Answers(self.job.answers))
             self.describer = Describer(remembering, self.job.settings, self.job.attempt)
+            self.answers = remembering.answers
         describer, job = self.describer, self.job
         items = [read_item(self.group(group)[row], job.columns, job.settings) for group, row in rows]
         made = await asyncio.gather(*(describer.describe(item) for item in items))
-        describer.engine.answers.flush()
+        self.answers.flush()
         return made
 
     def group(self, number: int) -> list[dict[str, Any]]:

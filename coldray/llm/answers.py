@@ -10,6 +10,7 @@ import asyncio
 import time
 import uuid
 from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -147,6 +148,18 @@ def compact(folder: str) -> None:
         storage.write_bytes(storage.join(folder, f"part-{uuid.uuid4().hex}.parquet"), sink.getvalue())
         for path in there:
             storage.delete(path)
+
+
+class Asks(Protocol):
+    """An engine that says what an answer took: `Remembering`, or `coldray.llm.cached.Cached`."""
+
+    async def ask(self, request: Request) -> tuple[Answer, Usage]:
+        """Return the answer and what it took."""
+        ...
+
+    async def cut(self, texts: list[str], tokens: int) -> list[str]:
+        """Return each text, or its beginning of about `tokens` tokens."""
+        ...
 
 
 @dataclass

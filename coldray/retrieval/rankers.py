@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coldray.llm.answers import Asks
 from coldray.llm.engine import RefusedError
 from coldray.llm.prompt import Prompt
 from coldray.retrieval.anchors import Anchors
-from coldray.retrieval.scorers import Asks, Budget
+from coldray.retrieval.scorers import Budget
 
 _PROMPT = Path(__file__).parent / "prompts" / "rank.j2"
 _WHY_TOKENS = 40

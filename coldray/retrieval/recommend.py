@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from coldray.errors import UserError
 from coldray.graph.store import GraphStore
+from coldray.llm.answers import Asks
 from coldray.retrieval.anchors import Anchors, Embed, find_anchors
 from coldray.retrieval.rankers import Candidate, ModelRanker, fused
 from coldray.retrieval.result import (
@@ -20,7 +21,7 @@ from coldray.retrieval.result import (
     RecommendedItem,
     Spent,
 )
-from coldray.retrieval.scorers import Asks, Budget, EmbeddingScorer, LineScorer, ModelScorer, Scorer
+from coldray.retrieval.scorers import Budget, EmbeddingScorer, LineScorer, ModelScorer, Scorer
 from coldray.retrieval.settings import RetrievalSettings
 from coldray.retrieval.walk import Found, HopDone, Walked, walk
 

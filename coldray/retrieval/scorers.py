@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coldray.graph.store import GraphStore, Hop
-from coldray.llm.answers import Usage
+from coldray.llm.answers import Asks, Usage
 from coldray.llm.engine import Answer, RefusedError, Request
 from coldray.llm.prompt import Prompt
 from coldray.retrieval.anchors import Anchors
@@ -27,18 +27,6 @@ _WAVE = 32
 _LINES, _LINE_TOKENS = 10, 512
 """edges and tokens of a prompt of ColdRAG's reference"""
 _LINE = re.compile(r"^\W*(\d+)\W+(\d+(?:\.\d+)?)", re.MULTILINE)
-
-
-class Asks(Protocol):
-    """An engine that says what an answer took (`Remembering`)."""
-
-    async def ask(self, request: Request) -> tuple[Answer, Usage]:
-        """Return the answer and what it took."""
-        ...
-
-    async def cut(self, texts: list[str], tokens: int) -> list[str]:
-        """Return each text, or its beginning of about `tokens` tokens."""
-        ...
 
 
 @dataclass

@@ -171,7 +171,7 @@ class GraphStore:
     def hold(self) -> None:
         """Read texts and vectors into memory, from where they are given from then on, as a service needs them.
 
-        It takes a relation 2 d bytes and its text, likewise an entity. The tables are needed no more, but for `search`.
+        It takes a relation 2 d bytes and its text, likewise an entity. The tables are needed no more.
         """
         for name in ("entities", "relations"):
             table = self.tables[name].to_table(columns=[*_TEXTS[name], "vector"], with_row_id=True)
@@ -297,11 +297,14 @@ class GraphStore:
             made.nprobe = min(lists, _PROBES)
         if kind != "hnsw" and faiss.get_num_gpus() > 0:
             made = faiss.index_cpu_to_all_gpus(made)
-        table = self.tables["entities"].to_table(columns=["vector"], with_row_id=True)
-        rows = table["_rowid"].to_numpy()
-        order = np.argsort(rows)
-        wanted = order[np.searchsorted(rows[order], self._rows["entities"][places])]
-        vectors = matrix(table["vector"])[wanted]
+        if "entities" in self._held_vectors:
+            vectors = self._held_vectors["entities"][places].astype(np.float32)
+        else:
+            table = self.tables["entities"].to_table(columns=["vector"], with_row_id=True)
+            rows = table["_rowid"].to_numpy()
+            order = np.argsort(rows)
+            wanted = order[np.searchsorted(rows[order], self._rows["entities"][places])]
+            vectors = matrix(table["vector"])[wanted]
         faiss.normalize_L2(vectors)
         if not made.is_trained:
             made.train(vectors[np.random.default_rng(0).permutation(len(vectors))[: 256 * made.nlist]])

@@ -67,12 +67,9 @@ class Writer:
             for name, version in self.manifest.tables.items():
                 self.tables[name] = _restored(uri, name, version)
 
-    def contents(self) -> dict[str, str]:
-        """Return what each item's part was made of: `content` by item id."""
-        if not self.tables:
-            return {}
-        found = self.tables["items"].to_table(columns=["item_id", "content"])
-        return dict(zip(found["item_id"].to_pylist(), found["content"].to_pylist(), strict=True))
+    def contents(self, item_ids: Sequence[str] | None = None) -> dict[str, str]:
+        """Return what each item's part was made of: `content` by item id; of all items, or of some."""
+        return _contents(self.tables["items"], item_ids) if self.tables else {}
 
     def apply(
         self,
@@ -279,6 +276,19 @@ class Writer:
         self.manifest = Manifest(version, tables, counts, dim, note)
         write_manifest(self.uri, self.manifest)
         return version
+
+
+def contents_of(uri: str, item_ids: Sequence[str]) -> dict[str, str]:
+    """Return what the newest version has of items: `content` by item id. Raises UserError if there is no graph."""
+    return _contents(open_table(uri, "items", read_manifest(uri).tables["items"]), item_ids)
+
+
+def _contents(table: Any, item_ids: Sequence[str] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for condition in [None] if item_ids is None else _conditions("item_id", item_ids):
+        rows = table.to_table(columns=["item_id", "content"], filter=condition)
+        found |= zip(rows["item_id"].to_pylist(), rows["content"].to_pylist(), strict=True)
+    return found
 
 
 def rollback(uri: str, version: int) -> int:

@@ -1,0 +1,234 @@
+"""The Serve application: an HTTP ingress, retrievers that hold the graph, one writer.
+
+`import_path: coldray.serving.app:build` in a Serve configuration, whose `args` are `coldray.serving.settings`. Deployments are
+named `ingress`, `retriever` and `writer`, so that the configuration can say more of each.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import SecretStr, ValidationError
+from ray import serve
+from ray.exceptions import RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from coldray.encode.sentence_model import TextEncoder
+from coldray.errors import UserError
+from coldray.graph.build import read_settings
+from coldray.llm.cached import Cached
+from coldray.llm.settings import OpenAI, make_engine
+from coldray.serving.access import Gate, read_tokens, tokens_of
+from coldray.serving.api import make_app
+from coldray.serving.metrics import Metrics
+from coldray.serving.problems import ProblemError
+from coldray.serving.retriever import Connect, Retriever
+from coldray.serving.settings import ColdRAG, ServiceSettings
+from coldray.serving.writer import GraphWriter
+from coldray.settings import explain
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """Return the application that `args` describe. Raises UserError for settings that do not do."""
+    try:
+        settings = ServiceSettings.model_validate(args)
+    except ValidationError as error:
+        raise UserError(f"args: {explain(error)}") from error
+    gate = _gate(settings)
+    if not isinstance(settings.serves, ColdRAG):
+        raise UserError("serves.engine: sasrec is not served yet")
+    key = _key(settings.serves)
+    scale: dict[str, Any] = {"num_replicas": settings.replicas}
+    if settings.max_replicas is not None:
+        bounds = {"min_replicas": settings.replicas, "max_replicas": settings.max_replicas}
+        scale = {"autoscaling_config": {**bounds, "target_ongoing_requests": 2}}
+    retriever = _deployment(
+        RetrieverReplica,
+        name="retriever",
+        max_ongoing_requests=16,
+        max_queued_requests=settings.limits.queued,
+        ray_actor_options={"num_cpus": 0.1},
+        health_check_period_s=5,
+        **scale,
+    ).bind(settings.serves, key)
+    writer = _deployment(
+        WriterReplica, name="writer", max_ongoing_requests=32, ray_actor_options={"num_cpus": 0.1}
+    ).bind(settings.serves, key)
+    ingress = _deployment(
+        Ingress,
+        name="ingress",
+        max_ongoing_requests=2 * settings.limits.queued + 32,
+        ray_actor_options={"num_cpus": 0.1},
+    )
+    bound: serve.Application = ingress.bind(settings, gate, retriever, writer)
+    return bound
+
+
+def _deployment(kind: Any, **options: Any) -> Any:
+    made: Any = serve.deployment(kind)  # typed as what it decorates
+    return made.options(logging_config={"encoding": "JSON", "enable_access_log": True}, **options)
+
+
+def _gate(settings: ServiceSettings) -> Gate | None:
+    """Return who may ask; None: anybody on this machine. Raises UserError if nobody could."""
+    access = settings.access
+    tokens = [*(read_tokens(access.tokens) if access.tokens else []), *tokens_of(os.environ)]
+    if access.open:
+        if tokens:
+            raise UserError("access.open: and there are tokens; take one of the two")
+        return None
+    if not tokens:
+        raise UserError(
+            "access: nobody could ask; make a token with coldray serve token and name its file in access.tokens, or set "
+            "COLDRAY_READ_TOKENS or COLDRAY_WRITE_TOKENS"
+        )
+    return Gate(tokens, settings.limits.requests_per_second, settings.limits.burst)
+
+
+def _key(serves: ColdRAG) -> SecretStr | None:
+    if not isinstance(serves.llm, OpenAI) or serves.llm.key_variable not in os.environ:
+        return None
+    return SecretStr(os.environ[serves.llm.key_variable])
+
+
+def _connecting(serves: ColdRAG, key: SecretStr | None) -> Connect | None:
+    """Return what connects to the model, which may come up after us; None where there is none."""
+    llm = serves.llm
+    if llm is None:
+        return None
+
+    async def connect() -> Cached:
+        return Cached(await asyncio.to_thread(make_engine, llm, key), serves.cached_answers)
+
+    return connect
+
+
+class RetrieverReplica:
+    """A retriever in a Serve replica."""
+
+    async def __init__(self, serves: ColdRAG, key: SecretStr | None) -> None:  # type: ignore[misc]  # Serve awaits it
+        embed = TextEncoder(read_settings(serves.graph).sentence_model)
+        self.retriever = Retriever(serves, embed, _connecting(serves, key))
+        self.metrics = Metrics()
+        self.metrics.version.set(self.retriever.version)
+        self.retriever.taken_up = self.metrics.version.set
+        self._following = await self.retriever.start()
+
+    def check_health(self) -> None:
+        """Raise an error, upon which Serve replaces this replica, if it no longer follows the graph."""
+        if self._following.done():
+            self._following.result()
+
+    async def recommend(self, history: list[str], k: int, changes: dict[str, Any]) -> dict[str, Any]:
+        """Return a recommendation as plain data."""
+        found = await self.retriever.recommend(history, k, changes)
+        self.metrics.recommended(found)
+        return found.model_dump(mode="json")
+
+    async def stream(
+        self, history: list[str], k: int, changes: dict[str, Any]
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Yield hops and the recommendation as plain data."""
+        async for part in self.retriever.stream(history, k, changes):
+            yield part
+
+    async def find(self, query: str, limit: int) -> list[dict[str, Any]]:
+        """Return items by a part of their titles."""
+        return await self.retriever.find(query, limit)
+
+    async def item(self, item_id: str) -> dict[str, Any]:
+        """Return an item."""
+        return await self.retriever.item(item_id)
+
+    async def around(self, item_id: str) -> dict[str, Any]:
+        """Return what is around an item."""
+        return await self.retriever.around(item_id)
+
+    async def status(self) -> dict[str, Any]:
+        """Return how this replica stands."""
+        return await self.retriever.status()
+
+
+class WriterReplica(GraphWriter):
+    """The writer in its Serve replica."""
+
+    def __init__(self, serves: ColdRAG, key: SecretStr | None) -> None:
+        embed = TextEncoder(read_settings(serves.graph).sentence_model)
+        super().__init__(serves.graph, embed, _connecting(serves, key))
+
+
+class Handles:
+    """The backend of the API: the other deployments."""
+
+    def __init__(self, retriever: Any, writer: Any) -> None:
+        self.retriever, self.writer = retriever, writer
+
+    async def recommend(self, history: list[str], k: int, changes: dict[str, Any]) -> Any:
+        """Ask a retriever."""
+        return await _answer(self.retriever.recommend.remote(history, k, changes))
+
+    async def stream(
+        self, history: list[str], k: int, changes: dict[str, Any]
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Ask a retriever for its hops."""
+        parts = self.retriever.options(stream=True).stream.remote(history, k, changes)
+        try:
+            async for part in parts:
+                yield part
+        except (RayTaskError, BackPressureError, DeploymentUnavailableError) as error:
+            raise _problem(error) from error
+
+    async def put(self, items: list[dict[str, Any]]) -> Any:
+        """Ask the writer."""
+        return await _answer(self.writer.put.remote(items))
+
+    async def delete(self, item_id: str) -> Any:
+        """Ask the writer."""
+        return await _answer(self.writer.delete.remote(item_id))
+
+    async def find(self, query: str, limit: int) -> Any:
+        """Ask a retriever."""
+        return await _answer(self.retriever.find.remote(query, limit))
+
+    async def item(self, item_id: str) -> Any:
+        """Ask a retriever."""
+        return await _answer(self.retriever.item.remote(item_id))
+
+    async def around(self, item_id: str) -> Any:
+        """Ask a retriever."""
+        return await _answer(self.retriever.around.remote(item_id))
+
+    async def status(self) -> Any:
+        """Ask a retriever."""
+        return await _answer(self.retriever.status.remote())
+
+
+async def _answer(asked: Any) -> Any:
+    try:
+        return await asked
+    except (RayTaskError, BackPressureError, DeploymentUnavailableError) as error:
+        raise _problem(error) from error
+
+
+def _problem(error: Exception) -> Exception:
+    """Return what another deployment said as what the API says."""
+    if isinstance(error, BackPressureError):
+        return ProblemError(429, "the retrievers have as much to do as they can; try again soon", retry=1)
+    if isinstance(error, DeploymentUnavailableError):
+        return ProblemError(503, "this part of the service is down; it is being started anew", retry=10)
+    cause = error.cause if isinstance(error, RayTaskError) else None
+    return cause if isinstance(cause, ProblemError) else error
+
+
+@serve.ingress(None)
+class Ingress:
+    """The HTTP front."""
+
+    def __init__(self, settings: ServiceSettings, gate: Gate | None, retriever: Any, writer: Any) -> None:
+        self.settings, self.gate, self.backend = settings, gate, Handles(retriever, writer)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Return the application of this replica."""
+        return make_app(self.backend, self.settings.limits, self.gate)

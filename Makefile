@@ -28,6 +28,10 @@ quickstart-graph: ## from the MovieLens-100k films to a knowledge graph, with a 
 	@scripts/install llm
 	@scripts/quickstart-graph
 
+.PHONY: quickstart-serve
+quickstart-serve: quickstart-graph ## recommendations from that graph over HTTP: a page, and a line for curl; until Ctrl-C
+	@scripts/quickstart-serve
+
 .PHONY: lint
 lint: install ## style, formatting and types
 	$(BIN)/ruff check

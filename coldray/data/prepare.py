@@ -43,17 +43,19 @@ BUCKET_BYTES = 32 << 20
 """Bytes of input for each bucket, beyond the least number of buckets."""
 
 
-def start_ray(address: str | None = None, num_cpus: int | None = None, progress: bool = False) -> None:
+def start_ray(
+    address: str | None = None, num_cpus: int | None = None, progress: bool = False, dashboard: bool = False
+) -> None:
     """Connect to the Ray cluster at `address`, or start Ray on this machine, unless this process has done so.
 
-    `progress` shows Ray Data's bars on stderr.
+    `progress` shows Ray Data's bars on stderr; `dashboard` starts Ray's pages on loopback.
 
     Raises ServiceError if the cluster cannot be reached.
     """
     if not ray.is_initialized():
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if address is None:
-            options |= {"num_cpus": num_cpus, "include_dashboard": False}
+            options |= {"num_cpus": num_cpus, "include_dashboard": dashboard}
         try:
             ray.init(address=address, **options)
         except ConnectionError as error:

@@ -3,14 +3,16 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from pydantic import Field, ValidationError
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
-from coldray.errors import ServiceError
+from coldray.errors import ServiceError, UserError
 from coldray.llm.engine import Answer, RefusedError, Request
 from coldray.llm.placement import ENVIRONMENT, Needs
 from coldray.llm.settings import VLLM, Shared
+from coldray.settings import explain
 
 
 class SharedEngine:
@@ -74,11 +76,33 @@ class Server:
         return await self._engine.cut(texts, tokens)
 
 
+class SharedSettings(VLLM):
+    """The `args` of the application in a Serve configuration."""
+
+    replicas: int = Field(default=1, ge=1, description="models at work")
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """Return the application that `args` (`SharedSettings`) describe, for a Serve configuration without a route.
+
+    Raises UserError for settings that do not do, and where the cluster has no room for it.
+    """
+    try:
+        settings = SharedSettings.model_validate(args)
+    except ValidationError as error:
+        raise UserError(f"args: {explain(error)}") from error
+    return _application(settings, settings.replicas)
+
+
 def deploy(settings: VLLM, app: str, replicas: int = 1) -> None:
     """Start the model on Ray Serve as the application `app` and wait until it answers.
 
     Raises UserError where the cluster has no room for it.
     """
+    serve.run(_application(settings, replicas), name=app, route_prefix=None)
+
+
+def _application(settings: VLLM, replicas: int) -> serve.Application:
     needs = Needs.of(settings)
     needs.check(replicas)
     options: dict[str, Any] = {
@@ -88,8 +112,5 @@ def deploy(settings: VLLM, app: str, replicas: int = 1) -> None:
     }
     limits = {"num_replicas": replicas, "max_ongoing_requests": 2 * settings.concurrency}
     made: Any = serve.deployment(Server)  # typed as what it decorates
-    serve.run(
-        made.options(name="llm", ray_actor_options=options, **limits).bind(settings),
-        name=app,
-        route_prefix=None,
-    )
+    bound: serve.Application = made.options(name="llm", ray_actor_options=options, **limits).bind(settings)
+    return bound

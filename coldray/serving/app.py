@@ -25,6 +25,7 @@ from coldray.serving.api import make_app
 from coldray.serving.metrics import Metrics
 from coldray.serving.problems import ProblemError
 from coldray.serving.retriever import Connect, Retriever
+from coldray.serving.sequences import SequenceRecommender
 from coldray.serving.settings import ColdRAG, ServiceSettings
 from coldray.serving.writer import GraphWriter
 from coldray.settings import explain
@@ -36,33 +37,35 @@ def build(args: dict[str, Any]) -> serve.Application:
         settings = ServiceSettings.model_validate(args)
     except ValidationError as error:
         raise UserError(f"args: {explain(error)}") from error
-    gate = _gate(settings)
-    if not isinstance(settings.serves, ColdRAG):
-        raise UserError("serves.engine: sasrec is not served yet")
-    key = _key(settings.serves)
+    gate, serves = _gate(settings), settings.serves
     scale: dict[str, Any] = {"num_replicas": settings.replicas}
     if settings.max_replicas is not None:
         bounds = {"min_replicas": settings.replicas, "max_replicas": settings.max_replicas}
         scale = {"autoscaling_config": {**bounds, "target_ongoing_requests": 2}}
     retriever = _deployment(
-        RetrieverReplica,
+        RetrieverReplica if isinstance(serves, ColdRAG) else SequenceReplica,
         name="retriever",
         max_ongoing_requests=16,
         max_queued_requests=settings.limits.queued,
         ray_actor_options={"num_cpus": 0.1},
         health_check_period_s=5,
         **scale,
-    ).bind(settings.serves, key)
-    writer = _deployment(
-        WriterReplica, name="writer", max_ongoing_requests=32, ray_actor_options={"num_cpus": 0.1}
-    ).bind(settings.serves, key)
+    )
+    if isinstance(serves, ColdRAG):
+        key = _key(serves)
+        reading = retriever.bind(serves, key)
+        writer = _deployment(
+            WriterReplica, name="writer", max_ongoing_requests=32, ray_actor_options={"num_cpus": 0.1}
+        ).bind(serves, key)
+    else:
+        reading = writer = retriever.bind(serves)
     ingress = _deployment(
         Ingress,
         name="ingress",
         max_ongoing_requests=2 * settings.limits.queued + 32,
         ray_actor_options={"num_cpus": 0.1},
     )
-    bound: serve.Application = ingress.bind(settings, gate, retriever, writer)
+    bound: serve.Application = ingress.bind(settings, gate, reading, writer)
     return bound
 
 
@@ -149,6 +152,10 @@ class RetrieverReplica:
     async def status(self) -> dict[str, Any]:
         """Return how this replica stands."""
         return await self.retriever.status()
+
+
+class SequenceReplica(SequenceRecommender):
+    """A model of a sweep in a Serve replica."""
 
 
 class WriterReplica(GraphWriter):

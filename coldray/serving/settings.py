@@ -64,6 +64,9 @@ class SASRec(Settings):
         default=None,
         description="id of the MLflow run or the cell; none: the first seed of what the sweep selected",
     )
+    tracking_uri: str | None = Field(
+        default=None, description="of the MLflow run; none: that of the sweep's own server"
+    )
 
 
 class ServiceSettings(Settings):

@@ -67,7 +67,7 @@ def recommend(
         "score": scores.ravel()[there],
         "cold": items.ravel()[there] > split.num_warm,
     }
-    return pa.table(table | _titles(workspace.dataset, ids))
+    return pa.table(table | titles_of(workspace.dataset, ids))
 
 
 def known_histories(split: Split) -> Sequences:
@@ -101,8 +101,8 @@ def _rows(wanted: pa.Array, known: pa.Array, what: str, where: str) -> npt.NDArr
     return rows
 
 
-def _titles(dataset: str, ids: pa.Array) -> dict[str, pa.Array]:
-    """Return the titles of items, if the data set has them."""
+def titles_of(dataset: str, ids: pa.Array) -> dict[str, pa.Array]:
+    """Return the column `title` of items [n], in their order; no column where the data set has none."""
     path = storage.join(dataset, "items.parquet")
     if not storage.exists(path):
         return {}

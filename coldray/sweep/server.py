@@ -118,6 +118,14 @@ def _database_uri(home: Path, name: str = DATABASE) -> str:
     return f"sqlite:///{urllib.parse.quote(str(home / name))}"
 
 
+def database_of(runs: str) -> str:
+    """Return the tracking URI of what sweeps keep in `runs` by themselves. Raises UserError if that is nothing."""
+    home = Path(runs) / "mlflow"
+    if not (home / DATABASE).is_file():
+        raise UserError(f"{runs}: has no MLflow database of its own; name the server's address")
+    return _database_uri(home.absolute())
+
+
 def _sqlite_folder(uri: str) -> Path:
     """Return the folder of a database that an embedded server keeps."""
     path = Path(urllib.parse.unquote(uri.removeprefix("sqlite:///")))

@@ -71,6 +71,18 @@ def search_runs(client: MlflowClient, experiments: Sequence[str], filter_string:
             return runs
 
 
+def cell_of_run(uri: str, run_id: str) -> str:
+    """Return the cell that a run of the server at `uri` is of. Raises UserError if it is none of ours or not there."""
+    try:
+        with reaching(uri):
+            tags = MlflowClient(uri).get_run(run_id).data.tags
+    except MlflowException as error:
+        raise UserError(f"run {run_id}: is not at {uri} ({' '.join(str(error).split()):.200})") from error
+    if a.CELL_TAG not in tags:
+        raise UserError(f"run {run_id}: is no run of a sweep's cell")
+    return str(tags[a.CELL_TAG])
+
+
 class Tracker:
     """Writes one experiment of the server at `uri`.
 

@@ -1,11 +1,15 @@
 """What a language model is asked and what it answers, whatever engine runs it."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from coldray.errors import UserError
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""id of what is being answered, if it has one; engines pass it on, so that it can be found in their logs"""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import openai
 from pydantic import SecretStr
 
 from coldray.errors import ServiceError, UserError
-from coldray.llm.engine import Answer, RefusedError, Request, check_one_kind, expectation
+from coldray.llm.engine import Answer, RefusedError, Request, check_one_kind, expectation, request_id
 from coldray.llm.settings import OpenAI
 from coldray.settings import digest
 
@@ -40,7 +40,7 @@ class OpenAIEngine:
         await self._wait_for_turn()
         where = f"llm address {self.settings.url}"
         try:
-            made = await self._client.chat.completions.create(**self._body(request))
+            made = await self._client.chat.completions.create(**self._body(request), extra_headers=_headers())
         except openai.AuthenticationError as error:
             raise UserError(f"{where}: does not take the key; set {self.settings.key_variable}") from error
         except openai.NotFoundError as error:
@@ -100,6 +100,11 @@ class OpenAIEngine:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+
+def _headers() -> dict[str, str]:
+    asked = request_id.get()
+    return {"X-Request-ID": asked} if asked else {}
 
 
 def _as_format(schema: dict[str, Any]) -> dict[str, Any]:

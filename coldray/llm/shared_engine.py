@@ -6,10 +6,11 @@ from typing import Any
 from pydantic import Field, ValidationError
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.context import _get_serve_request_context
 from ray.serve.exceptions import RayServeException
 
 from coldray.errors import ServiceError, UserError
-from coldray.llm.engine import Answer, RefusedError, Request
+from coldray.llm.engine import Answer, RefusedError, Request, request_id
 from coldray.llm.placement import ENVIRONMENT, Needs
 from coldray.llm.settings import VLLM, Shared
 from coldray.settings import explain
@@ -69,11 +70,17 @@ class Server:
 
     async def generate(self, request: Request) -> Answer:
         """Return the engine's answer."""
+        request_id.set(get_request_id())
         return await self._engine.generate(request)
 
     async def cut(self, texts: list[str], tokens: int) -> list[str]:
         """Return what the engine cuts."""
         return await self._engine.cut(texts, tokens)
+
+
+def get_request_id() -> str:
+    """Return the id of the request that this replica is answering; "" where there is none."""
+    return _get_serve_request_context().request_id
 
 
 class SharedSettings(VLLM):

@@ -12,7 +12,15 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from coldray.errors import UserError
-from coldray.llm.engine import Answer, EngineDiedError, RefusedError, Request, check_one_kind, expectation
+from coldray.llm.engine import (
+    Answer,
+    EngineDiedError,
+    RefusedError,
+    Request,
+    check_one_kind,
+    expectation,
+    request_id,
+)
 from coldray.llm.models import identity
 from coldray.llm.settings import VLLM
 
@@ -74,7 +82,9 @@ class VLLMEngine:
         output: Any = None
         try:
             made = self._engine.generate(
-                {"prompt_token_ids": prompt}, self._sampling(request), uuid.uuid4().hex
+                {"prompt_token_ids": prompt},
+                self._sampling(request),
+                "-".join(filter(None, (request_id.get(), uuid.uuid4().hex))),
             )
             async for part in made:
                 output = part

@@ -248,7 +248,7 @@ def _writing(app: FastAPI, api: Api) -> None:
             row["item_id"] for row in rows if sum(row["item_id"] == other["item_id"] for other in rows) > 1
         }
         if twice:
-            raise ProblemError(422, f"items: {', '.join(sorted(twice))} stand there twice")
+            raise ProblemError(409, f"items: {', '.join(sorted(twice))} stand there twice")
         return await api.within(api.limits.write_timeout_s, api.backend.put(rows))
 
     @app.delete(

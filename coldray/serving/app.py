@@ -12,14 +12,16 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import SecretStr, ValidationError
 from ray import serve
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from coldray.encode.sentence_model import TextEncoder
 from coldray.errors import UserError
 from coldray.graph.build import read_settings
 from coldray.llm.cached import Cached
+from coldray.llm.engine import request_id
 from coldray.llm.settings import OpenAI, make_engine
+from coldray.llm.shared_engine import get_request_id
 from coldray.serving.access import Gate, read_tokens, tokens_of
 from coldray.serving.api import make_app
 from coldray.serving.metrics import Metrics
@@ -126,6 +128,7 @@ class RetrieverReplica:
 
     async def recommend(self, history: list[str], k: int, changes: dict[str, Any]) -> dict[str, Any]:
         """Return a recommendation as plain data."""
+        request_id.set(get_request_id())
         found = await self.retriever.recommend(history, k, changes)
         self.metrics.recommended(found)
         return found.model_dump(mode="json")
@@ -134,6 +137,7 @@ class RetrieverReplica:
         self, history: list[str], k: int, changes: dict[str, Any]
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Yield hops and the recommendation as plain data."""
+        request_id.set(get_request_id())
         async for part in self.retriever.stream(history, k, changes):
             yield part
 
@@ -165,6 +169,11 @@ class WriterReplica(GraphWriter):
         embed = TextEncoder(read_settings(serves.graph).sentence_model)
         super().__init__(serves.graph, embed, _connecting(serves, key))
 
+    async def put(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        """Write items."""
+        request_id.set(get_request_id())
+        return await super().put(items)
+
 
 class Handles:
     """The backend of the API: the other deployments."""
@@ -174,7 +183,7 @@ class Handles:
 
     async def recommend(self, history: list[str], k: int, changes: dict[str, Any]) -> Any:
         """Ask a retriever."""
-        return await _answer(self.retriever.recommend.remote(history, k, changes))
+        return await _read(self.retriever.recommend, history, k, changes)
 
     async def stream(
         self, history: list[str], k: int, changes: dict[str, Any]
@@ -184,38 +193,57 @@ class Handles:
         try:
             async for part in parts:
                 yield part
-        except (RayTaskError, BackPressureError, DeploymentUnavailableError) as error:
+        except _FAILURES as error:
             raise _problem(error) from error
 
     async def put(self, items: list[dict[str, Any]]) -> Any:
         """Ask the writer."""
-        return await _answer(self.writer.put.remote(items))
+        return await _write(self.writer.put, items)
 
     async def delete(self, item_id: str) -> Any:
         """Ask the writer."""
-        return await _answer(self.writer.delete.remote(item_id))
+        return await _write(self.writer.delete, item_id)
 
     async def find(self, query: str, limit: int) -> Any:
         """Ask a retriever."""
-        return await _answer(self.retriever.find.remote(query, limit))
+        return await _read(self.retriever.find, query, limit)
 
     async def item(self, item_id: str) -> Any:
         """Ask a retriever."""
-        return await _answer(self.retriever.item.remote(item_id))
+        return await _read(self.retriever.item, item_id)
 
     async def around(self, item_id: str) -> Any:
         """Ask a retriever."""
-        return await _answer(self.retriever.around.remote(item_id))
+        return await _read(self.retriever.around, item_id)
 
     async def status(self) -> Any:
         """Ask a retriever."""
-        return await _answer(self.retriever.status.remote())
+        return await _read(self.retriever.status)
 
 
-async def _answer(asked: Any) -> Any:
+_FAILURES = (RayTaskError, RayActorError, BackPressureError, DeploymentUnavailableError)
+_TRIES = 3
+
+
+async def _read(method: Any, *arguments: Any) -> Any:
+    """Ask a deployment; another replica where one dies over it. Raises ProblemError for what it could not do."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return await method.remote(*arguments)
+        except RayActorError as error:
+            if not left:
+                raise _problem(error) from error
+            await asyncio.sleep(0.1)
+        except _FAILURES as error:
+            raise _problem(error) from error
+    raise AssertionError("the last try returns or raises")
+
+
+async def _write(method: Any, *arguments: Any) -> Any:
+    """Ask the writer, once: what a dying one has written is known to nobody."""
     try:
-        return await asked
-    except (RayTaskError, BackPressureError, DeploymentUnavailableError) as error:
+        return await method.remote(*arguments)
+    except _FAILURES as error:
         raise _problem(error) from error
 
 
@@ -223,7 +251,7 @@ def _problem(error: Exception) -> Exception:
     """Return what another deployment said as what the API says."""
     if isinstance(error, BackPressureError):
         return ProblemError(429, "the retrievers have as much to do as they can; try again soon", retry=1)
-    if isinstance(error, DeploymentUnavailableError):
+    if isinstance(error, DeploymentUnavailableError | RayActorError):
         return ProblemError(503, "this part of the service is down; it is being started anew", retry=10)
     cause = error.cause if isinstance(error, RayTaskError) else None
     return cause if isinstance(cause, ProblemError) else error

@@ -1,8 +1,8 @@
 """What the HTTP API takes and gives, besides `coldray.retrieval.result`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from coldray import __version__
 from coldray.retrieval.settings import RankerName
@@ -12,10 +12,18 @@ Text = Annotated[str, Field(max_length=2000)]
 ItemId = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+def _whole(value: Any) -> Any:
+    """Return a whole number as an int: to JSON 7.0 is one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_WHOLE = BeforeValidator(_whole)
+
+
 class Body(BaseModel):
     """The body of a request; a key that is not known is an error."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Changes(Body):
@@ -24,19 +32,25 @@ class Changes(Body):
     scorer: Literal["llm", "embedding", "hybrid"] | None = Field(default=None, description="of edges")
     ranker: RankerName | None = Field(default=None, description="of candidates")
     threshold: float | None = Field(default=None, ge=0, le=10, description="score that lets an edge pass")
-    hops: int | None = Field(default=None, ge=1, le=10, description="at most")
-    evidence: int | None = Field(default=None, ge=0, le=10, description="paths told of an item, at most")
+    hops: Annotated[int, Field(ge=1, le=10), _WHOLE] | None = Field(default=None, description="at most")
+    evidence: Annotated[int, Field(ge=0, le=10), _WHOLE] | None = Field(
+        default=None, description="paths told of an item, at most"
+    )
     fill: bool | None = Field(
         default=None, description="whether the nearest items follow where the walk finds too few"
     )
-    budget_ms: int | None = Field(default=None, ge=1, le=600_000, description="for the walk, milliseconds")
+    budget_ms: Annotated[int, Field(ge=1, le=600_000), _WHOLE] | None = Field(
+        default=None, description="for the walk, milliseconds"
+    )
 
 
 class NewItem(BaseModel):
     """An item to write: its id, and whatever fields of text there are."""
 
     model_config = ConfigDict(
-        extra="allow", json_schema_extra={"additionalProperties": {"type": "string", "maxLength": 100_000}}
+        extra="allow",
+        strict=True,
+        json_schema_extra={"additionalProperties": {"type": "string", "maxLength": 100_000}},
     )
     __pydantic_extra__: dict[str, Annotated[str, Field(max_length=100_000)]]
     item_id: ItemId = Field(examples=["B01"])
@@ -140,7 +154,7 @@ def asked_for(limits: Limits) -> tuple[type[BaseModel], type[BaseModel]]:
             examples=[["1"]],
         ),
     ]
-    k = Annotated[int, Field(ge=1, le=limits.k, description="items wanted, at most")]
+    k = Annotated[int, Field(ge=1, le=limits.k, description="items wanted, at most"), _WHOLE]
     recommend = create_model(
         "RecommendRequest", __base__=Body, history=(history, ...), k=(k, 10), settings=(Changes, Changes())
     )

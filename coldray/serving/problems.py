@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 TYPE = "application/problem+json"
 TITLES = {
@@ -16,12 +17,12 @@ TITLES = {
     403: "This token may not do that",
     404: "There is no such thing",
     405: "There is no such method here",
-    409: "This cannot be done now",
+    409: "This cannot be done",
     413: "The body is too large",
     422: "The request does not make sense",
     429: "Too many requests",
     500: "Something broke",
-    503: "The service cannot do this now",
+    503: "This cannot be done now",
     504: "It took too long",
 }
 log = logging.getLogger("ray.serve")
@@ -81,6 +82,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 405:
+            error.headers = {"Allow": ", ".join(_methods(request))}
         title = TITLES.get(error.status_code, "The request failed")
         made = Problem(title=title, status=error.status_code, detail=str(error.detail))
         return respond(made, dict(error.headers or {}))
@@ -90,6 +93,15 @@ def install(app: FastAPI) -> None:
         log.error("a request failed", exc_info=error)
         detail = "this is a fault of the service; its log has more under the request's id"
         return respond(Problem(title=TITLES[500], status=500, detail=detail))
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods that this path has, over all routes; Starlette tells those of one."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE:
+            methods |= route.methods or set()
+    return sorted(methods)
 
 
 def _field(fault: Any) -> FieldError:

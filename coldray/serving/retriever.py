@@ -34,6 +34,7 @@ class Retriever:
         self.store = GraphStore.open(settings.graph)
         self.engine: Cached | None = None
         self.unreachable = False
+        self._turn = asyncio.Lock()
         self.refused: dict[int, str] = {}
         self.taken_up: Callable[[int], None] = lambda version: None
 
@@ -50,6 +51,10 @@ class Retriever:
 
     async def refresh(self) -> None:
         """Take up the newest version, if there is a newer one; go on with the one in memory where that cannot be."""
+        async with self._turn:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         try:
             newest = max(await asyncio.to_thread(manifests, self.settings.graph), default=0)
         except (OSError, UserError) as error:
@@ -129,18 +134,24 @@ class Retriever:
 
     async def item(self, item_id: str) -> dict[str, Any]:
         """Return id, title and profile of an item."""
-        store, (position,) = self.store, self.store.items([item_id])
-        if position < 0:
-            raise _unknown(item_id)
+        store = await self._with(item_id)
+        position = store.items([item_id])[0]
         row = store.entities([position]).to_pylist()[0]
         return {"item_id": item_id, "title": row["name"], "profile": row["description"]}
 
     async def around(self, item_id: str) -> dict[str, Any]:
         """Return what is around an item."""
+        store = await self._with(item_id)
+        return asdict(await asyncio.to_thread(around, store, item_id))
+
+    async def _with(self, item_id: str) -> GraphStore:
+        """Return a graph with an item; where it is not there, one may just have written it."""
+        if self.store.items([item_id])[0] < 0:
+            await self.refresh()
         store = self.store
         if store.items([item_id])[0] < 0:
-            raise _unknown(item_id)
-        return asdict(await asyncio.to_thread(around, store, item_id))
+            raise ProblemError(404, f"{item_id}: is no item of the graph")
+        return store
 
     async def status(self) -> dict[str, Any]:
         """Return how this retriever stands."""
@@ -180,7 +191,3 @@ def warm(store: GraphStore, embed: Embed) -> None:
     for items_only in (True, False):
         store.search(query, 1, items_only=items_only)
     log.info("version %d of the graph was read in %.1f s", store.manifest.version, time.monotonic() - began)
-
-
-def _unknown(item_id: str) -> ProblemError:
-    return ProblemError(404, f"{item_id}: is no item of the graph")

@@ -19,7 +19,7 @@ class ScriptedAddress:
         import threading
         from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-        self.asked, self.keys, self.fault = [], [], lambda number, body: None
+        self.asked, self.keys, self.ids, self.fault = [], [], [], lambda number, body: None
         address = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -29,6 +29,7 @@ class ScriptedAddress:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 address.asked.append(body)
                 address.keys.append(self.headers.get("Authorization"))
+                address.ids.append(self.headers.get("X-Request-ID"))
                 status, text = address.answer(len(address.asked), body)
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -55,8 +56,11 @@ class ScriptedAddress:
             return fault[0], fault[1].encode()
         if fault:
             time.sleep(fault)
-        text = self.text(body)
+        text = "7" if body.get("logprobs") else self.text(body)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        if body.get("logprobs"):
+            likely = {"token": "7", "logprob": 0.0, "bytes": None}
+            choice["logprobs"] = {"content": [likely | {"top_logprobs": [likely]}]}
         usage = {"prompt_tokens": 10, "completion_tokens": len(text.split()), "total_tokens": 10}
         made = {"id": "1", "object": "chat.completion", "created": 0, "model": "scripted", "usage": usage}
         return 200, json.dumps(made | {"choices": [choice]}).encode()

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from coldray.cli.serve import read_config
+from coldray.serving.settings import ServiceSettings
+
+FILES = sorted((Path(__file__).parent.parent.parent / "serve").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_file_is_a_configuration(file):
+    schema = read_config(str(file))
+    assert schema.http_options.host == "127.0.0.1"
+    text = yaml.safe_load(file.read_text())
+    assert [application["name"] for application in text["applications"]][-1] == "coldray"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"serves": {"engine": "coldrag"}},
+        {"serves": {"engine": "other"}},
+        {"limits": {"k": 0}},
+        {"open": True},
+        {"replicas": 0},
+    ],
+)
+def test_what_makes_no_sense_is_refused(change):
+    with pytest.raises(ValidationError):
+        ServiceSettings.model_validate({"serves": {"engine": "coldrag", "graph": "g"}} | change)

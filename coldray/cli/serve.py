@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ def up(config: str, address: str | None) -> None:
 
     A file of tokens that is not there yet is made, with one token of the role write, which is shown once.
     """
+    import logging
+
+    import ray
     from ray import serve as ray_serve
 
     from coldray.data.prepare import start_ray
@@ -54,6 +58,7 @@ def up(config: str, address: str | None) -> None:
         http_options={"host": http.host, "port": http.port},
         tracing_config=tracing if "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ else None,
     )
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     began = time.monotonic()
     for application in schema.applications:
         click.echo(f"starting {application.name}", err=True)
@@ -67,7 +72,10 @@ def up(config: str, address: str | None) -> None:
         signal.pause()
     except KeyboardInterrupt:
         click.echo("stopping", err=True)
-        ray_serve.shutdown()  # type: ignore[no-untyped-call]  # not typed in Ray
+    finally:
+        for application in schema.applications if address else ():
+            ray_serve.delete(application.name)
+        ray.shutdown()  # a Ray of our own ends with all that runs on it
 
 
 @serve.command()
@@ -184,8 +192,22 @@ def _run(application: Any) -> None:
     try:
         ray_serve.run(built, name=application.name, route_prefix=application.route_prefix)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ServiceError(f"{application.name}: does not come up ({reason[-600:]})") from error
+        raise ServiceError(
+            f"{application.name}: does not come up ({_why(application.name, str(error))})"
+        ) from error
+
+
+def _why(application: str, otherwise: str) -> str:
+    """Return why an application failed: the error of the first of its deployments that has one."""
+    from ray import serve as ray_serve
+
+    found = ray_serve.status().applications.get(application)
+    messages = [deployment.message for deployment in found.deployments.values()] if found else []
+    lines = "\n".join(messages).splitlines()
+    errors = [line for line in lines if re.match(r"^[\w.]*(Error|Exception)\b: ", line)]
+    if errors:
+        return errors[-1].removeprefix("coldray.errors.")[-600:]
+    return " ".join(otherwise.split())[-600:]
 
 
 def _first_token(schema: "ServeDeploySchema") -> str | None:

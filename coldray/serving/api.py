@@ -153,6 +153,7 @@ def make_app(backend: Backend, limits: Limits, gate: Gate | None) -> FastAPI:
     problems.install(app)
     app.add_middleware(Hardened, body=limits.body_kib * 1024)
     api = Api(backend, limits, gate)
+    _recommending(app, api)
     _reading(app, api)
     _writing(app, api)
     _plain(app, api)
@@ -163,9 +164,11 @@ def make_app(backend: Backend, limits: Limits, gate: Gate | None) -> FastAPI:
 _ASKED = (400, 401, 403, 413, 422, 429, 500, 503, 504)
 
 
-def _reading(app: FastAPI, api: Api) -> None:
+_Id = Annotated[str, Path(min_length=1, max_length=200, description="of an item", examples=["1"])]
+
+
+def _recommending(app: FastAPI, api: Api) -> None:
     read, (asked, _) = [Depends(api.allowed("read"))], asked_for(api.limits)
-    wanted = Annotated[str, Path(min_length=1, max_length=200, description="id of an item", examples=["1"])]
 
     @app.post(
         "/v1/recommend",
@@ -181,6 +184,10 @@ def _reading(app: FastAPI, api: Api) -> None:
         given: Any = body
         work = api.backend.recommend(given.history, given.k, _changes(given))
         return await api.within(api.limits.timeout_s, work)
+
+
+def _reading(app: FastAPI, api: Api) -> None:
+    read = [Depends(api.allowed("read"))]
 
     @app.get(
         "/v1/items", dependencies=read, response_model=Items, responses=documented(*_ASKED), tags=["read"]
@@ -201,7 +208,7 @@ def _reading(app: FastAPI, api: Api) -> None:
         responses=documented(404, *_ASKED),
         tags=["read"],
     )
-    async def item(item_id: wanted) -> Any:
+    async def item(item_id: _Id) -> Any:
         """Return an item."""
         return await api.within(api.limits.timeout_s, api.backend.item(item_id))
 
@@ -212,7 +219,7 @@ def _reading(app: FastAPI, api: Api) -> None:
         responses=documented(404, *_ASKED),
         tags=["read"],
     )
-    async def around(item_id: wanted) -> Any:
+    async def around(item_id: _Id) -> Any:
         """Return what is around an item in the graph."""
         return await api.within(api.limits.timeout_s, api.backend.around(item_id))
 
@@ -231,7 +238,6 @@ def _recommended() -> dict[int | str, dict[str, Any]]:
 
 def _writing(app: FastAPI, api: Api) -> None:
     write, (_, items) = [Depends(api.allowed("write"))], asked_for(api.limits)
-    wanted = Annotated[str, Path(min_length=1, max_length=200, description="id of an item", examples=["1"])]
 
     @app.post(
         "/v1/items",
@@ -258,7 +264,7 @@ def _writing(app: FastAPI, api: Api) -> None:
         responses=documented(404, 409, *_ASKED),
         tags=["write"],
     )
-    async def delete(item_id: wanted) -> Any:
+    async def delete(item_id: _Id) -> Any:
         """Remove an item, with all that only it brought."""
         return await api.within(api.limits.write_timeout_s, api.backend.delete(item_id))
 

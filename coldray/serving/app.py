@@ -18,6 +18,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from coldray.encode.sentence_model import TextEncoder
 from coldray.errors import UserError
 from coldray.graph.build import read_settings
+from coldray.graph.store import read_manifest
 from coldray.llm.cached import Cached
 from coldray.llm.engine import request_id
 from coldray.llm.settings import OpenAI, make_engine
@@ -27,7 +28,7 @@ from coldray.serving.api import make_app
 from coldray.serving.metrics import Metrics
 from coldray.serving.problems import ProblemError
 from coldray.serving.retriever import Connect, Retriever
-from coldray.serving.sequences import SequenceRecommender
+from coldray.serving.sequences import SequenceRecommender, find_cell
 from coldray.serving.settings import ColdRAG, ServiceSettings
 from coldray.serving.writer import GraphWriter
 from coldray.settings import explain
@@ -40,6 +41,11 @@ def build(args: dict[str, Any]) -> serve.Application:
     except ValidationError as error:
         raise UserError(f"args: {explain(error)}") from error
     gate, serves = _gate(settings), settings.serves
+    if isinstance(serves, ColdRAG):  # said at once, not by replicas that do not start
+        read_settings(serves.graph)
+        read_manifest(serves.graph)
+    else:
+        find_cell(serves)
     scale: dict[str, Any] = {"num_replicas": settings.replicas}
     if settings.max_replicas is not None:
         bounds = {"min_replicas": settings.replicas, "max_replicas": settings.max_replicas}

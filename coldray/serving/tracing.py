@@ -7,6 +7,6 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 EXPORTER = "coldray.serving.tracing:otlp"
 
 
-def otlp(tracing_file_name: str) -> list[SpanProcessor]:
+def otlp() -> list[SpanProcessor]:
     """Return what sends spans to the address in OTEL_EXPORTER_OTLP_ENDPOINT. Called by Serve in each process."""
     return [BatchSpanProcessor(OTLPSpanExporter())]

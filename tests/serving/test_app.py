@@ -261,6 +261,98 @@ def test_our_metrics_reach_prometheus(service):
         time.sleep(1)
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """Start a headless Chromium of the system's."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no Chromium; install the package chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, service):
+    """Return an empty page of a browser, and check that what it shows had no fault."""
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    made, faults = context.new_page(), []
+    made.on("pageerror", lambda error: faults.append(str(error)))
+    made.on("request", lambda asked: asked.url.startswith((service.url, "data:")) or faults.append(asked.url))
+    made.on("dialog", lambda dialog: dialog.accept())
+    made.set_default_timeout(30_000)
+    yield made
+    context.close()
+    assert faults == []
+
+
+def test_the_page_recommends_and_says_why_by_keyboard_alone(service, page):
+    page.goto(f"{service.url}/#token={service.reader}")
+    assert "token" not in page.url
+    page.get_by_role("combobox", name="Find items").focus()
+    page.keyboard.type("T ket")
+    page.get_by_role("option", name="T kettle", exact=True).wait_for()
+    page.keyboard.press("Enter")
+    assert page.locator("#history li span").all_inner_texts() == ["T kettle"]
+    page.get_by_role("button", name="Recommend").focus()
+    page.keyboard.press("Enter")
+    title = page.get_by_role("button", name="T pan: show why")
+    title.wait_for()
+    title.focus()
+    page.keyboard.press("Enter")
+    assert "kettle has steel" in page.locator(".ways:visible").inner_text()
+    assert page.locator("svg .edge.on").count() >= 2
+    assert "items" in page.locator("#progress").inner_text()
+
+
+def test_the_page_asks_for_a_token_and_says_what_one_may_not_do(service, page):
+    page.goto(f"{service.url}/")
+    page.get_by_label("Token").fill("wrong")
+    page.get_by_role("button", name="Use it").click()
+    page.get_by_text("A token is needed").first.wait_for()
+    page.get_by_label("Token").fill(service.reader)
+    page.get_by_role("button", name="Use it").click()
+    page.get_by_text("language model: scripted").wait_for()
+    assert page.get_by_label("Token").is_hidden()
+    page.locator("#adding summary").click()
+    page.get_by_role("textbox", name="Id", exact=True).fill("x")
+    page.get_by_role("textbox", name="Title").fill("X")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.locator("#add-problem", has_text="This token may not do that").wait_for()
+
+
+def test_an_item_joins_the_graph_on_the_page_and_its_text_stays_text(service, page):
+    page.goto(f"{service.url}/#token={service.writer}")
+    page.locator("#adding summary").click()
+    page.get_by_role("textbox", name="Id", exact=True).fill("grill")
+    page.get_by_role("textbox", name="Title").fill("steel grill <img src=x onerror=document.title='hacked'>")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_text("it can be recommended now").wait_for()
+    page.get_by_role("heading", name="steel grill").wait_for()
+    assert page.locator("#around svg .node").count() > 2
+    page.get_by_role("combobox", name="Find items").fill("T kettle")
+    page.get_by_role("option", name="T kettle", exact=True).click()
+    page.get_by_role("button", name="Recommend").click()
+    page.get_by_role("button", name="steel grill").first.wait_for()
+    assert page.title() == "coldray"
+    assert page.locator("img").count() == 0
+    page.get_by_role("button", name="Remove this item").click()
+    page.get_by_text("Removed in version").wait_for()
+
+
+def test_the_page_fits_a_phone(service, browser):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page = context.new_page()
+    page.goto(f"{service.url}/#token={service.reader}")
+    page.get_by_role("button", name="Recommend").click()
+    page.locator("#results li").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
 # What it takes for a refusal of bad input, and that a body may also be too large for what is wrong in it to be looked at.
 REFUSED = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429", "5xx"]
 
@@ -293,7 +385,8 @@ def test_schemathesis_finds_nothing(service, tmp_path):
         ({"access": {}}, "nobody could ask"),
         ({"access": {"tokens": "none.yaml"}}, "none.yaml"),
         ({"access": {"open": True, "tokens": "TOKENS"}}, "take one of the two"),
-        ({"serves": {"engine": "sasrec", "sweep": "x"}, "access": {}}, "nobody could ask"),
+        ({"serves": {"engine": "sasrec", "runs": "none", "sweep": "x"}}, "none: has no sweep x"),
+        ({"serves": {"engine": "coldrag", "graph": "none"}}, "none: holds no graph"),
     ],
 )
 def test_settings_that_do_not_do_are_refused(service, change, message):

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { Drawing } from "./drawing.js";
 
 const $ = (id) => document.getElementById(id);
+const BEYOND = 14; // items that share entities with a new one, that are drawn
 const PER_HOP = 10; // edges of a hop that are drawn while it is walked
 const history = []; // {given, title}; given is what the service is asked with
 let asking = null; // the AbortController of the recommendation that is on its way
@@ -157,19 +158,16 @@ function way(path) {
 function recommended(one, rank) {
   const row = make("li", undefined, { "data-item": one.item_id });
   const head = make("div", undefined, { class: "head" });
-  const title = button(one.title, () => select(one.item_id), `${one.title}: show its ways`);
+  const title = button(one.title, () => select(one.item_id), `${one.title}: show why`);
   title.className = "title";
-  title.setAttribute("aria-pressed", "false");
+  title.setAttribute("aria-expanded", "false");
   head.append(make("span", String(rank), { class: "rank" }), title, make("span", one.score.toFixed(2), { class: "number" }));
   head.append(button("+", () => remember(one.item_id, one.title), `Add ${one.title} to the history`));
   row.append(head);
-  if (one.paths.length) {
-    const why = make("details");
-    const ways = make("ul", undefined, { class: "ways" });
-    ways.append(...one.paths.map(way));
-    why.append(make("summary", "Why"), ways);
-    row.append(why);
-  }
+  const ways = make("ul", undefined, { class: "ways" });
+  ways.append(...(one.paths.length ? one.paths.map(way) : [make("li", "It was not reached through the graph; its description is near to the history.")]));
+  ways.hidden = true;
+  row.append(ways);
   row.paths = one.paths;
   return row;
 }
@@ -179,12 +177,9 @@ function select(itemId) {
   for (const row of $("results").children) {
     const chosen = row.dataset.item === itemId && !row.classList.contains("chosen");
     row.classList.toggle("chosen", chosen);
-    row.querySelector(".title").setAttribute("aria-pressed", String(chosen));
-    if (chosen) {
-      paths = row.paths;
-      const why = row.querySelector("details");
-      if (why) why.open = true;
-    }
+    row.querySelector(".title").setAttribute("aria-expanded", String(chosen));
+    row.querySelector(".ways").hidden = !chosen;
+    if (chosen) paths = row.paths;
   }
   drawing.light(paths?.length ? paths : null);
 }
@@ -282,10 +277,14 @@ async function showItem(itemId) {
   $("shown-title").textContent = item.title;
   $("shown-profile").textContent = item.profile;
   around.clear();
-  found.nodes.forEach((node) => around.add(node, node.hops));
+  const near = found.nodes.filter((node) => node.hops < 2);
+  const beyond = found.nodes.filter((node) => node.hops === 2);
+  for (const node of [...near, ...beyond.slice(0, BEYOND)]) around.add(node, node.hops);
+  const left = found.left_out + Math.max(0, beyond.length - BEYOND);
+  $("around-note").textContent = left ? `${left} more entities are not drawn.` : "";
   for (const edge of found.edges) {
     const ends = [found.nodes[edge.source], found.nodes[edge.target]].sort((a, b) => a.hops - b.hops);
-    around.link({ source: ends[0], target: ends[1], description: edge.description }, ends[1].hops);
+    if (around.nodes.has(ends[1].id)) around.link({ source: ends[0], target: ends[1], description: edge.description }, ends[1].hops);
   }
   around.draw();
   $("shown").scrollIntoView({ block: "start" });

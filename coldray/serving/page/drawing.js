@@ -60,7 +60,8 @@ export class Drawing {
       ids.forEach((id, row) => at.set(id, { x: 8 + column * COLUMN, y: 22 + row * ROW }));
     });
     const height = Math.max(0, ...columns.map((ids) => ids?.length ?? 0)) * ROW + 12;
-    const width = columns.length * COLUMN - (COLUMN - WIDTH) + 16;
+    const back = [...this.edges.values()].some((e) => at.get(e.target.id).x <= at.get(e.source.id).x);
+    const width = columns.length * COLUMN - (COLUMN - WIDTH) + (back ? 64 : 16);
     const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": this.told() });
     const labels = [];
     for (const [key, edge] of this.edges) labels.push(this.edge(svg, key, edge, at.get(edge.source.id), at.get(edge.target.id)));

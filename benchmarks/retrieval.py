@@ -43,7 +43,7 @@ async def measure(args: argparse.Namespace) -> None:
     random = np.random.default_rng(0)
     histories = [random.choice(items, 3, replace=False).tolist() for _ in range(args.histories)]
     print(
-        "| scheme | edges scored | questions | tokens read | tokens written | seconds | written, of the first | seconds, of the first |"
+        "| scheme | edges | questions | tokens read | tokens written | seconds | written, of the first | seconds, of the first |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     first: tuple[float, float] | None = None

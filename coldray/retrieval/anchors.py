@@ -11,6 +11,8 @@ from coldray.graph.store import GraphStore
 Float32 = npt.NDArray[np.float32]
 Embed = Callable[[list[str]], Float32]
 
+_LARGE = 1_000_000
+"""entities up to which texts may stand for any of them"""
 _LEAST = 0.25
 """cosine from which a text is taken to mean an entity"""
 
@@ -31,10 +33,16 @@ class Anchors:
     unknown: list[str]
 
 
+def is_large(store: GraphStore) -> bool:
+    """Return whether texts stand for items alone, as an index over all entities would take minutes to make."""
+    return len(store.ids) > _LARGE
+
+
 def find_anchors(store: GraphStore, history: Sequence[str], most: int, embed: Embed | None) -> Anchors:
     """Return where the newest `most` of a history stand (ColdRAG, section 3.2).
 
-    Each is an item's id, an item's title, or any text, for which the entity with the nearest description stands. Without
+    Each is an item's id, an item's title, or any text, for which the entity with the nearest description stands, in a
+    large graph the item. Without
     `embed` texts that are no title remain unknown. What is given twice counts where it was given last.
     """
     given = list(dict.fromkeys(reversed(history)))[:most][::-1]
@@ -46,7 +54,7 @@ def find_anchors(store: GraphStore, history: Sequence[str], most: int, embed: Em
         positions[unknown] = store.titled([given[i] for i in unknown])
     unknown = [i for i in unknown if positions[i] < 0 and given[i].strip()]
     if unknown and embed is not None and len(store.ids):
-        found, cosines = store.search(embed([given[i] for i in unknown]), 1)
+        found, cosines = store.search(embed([given[i] for i in unknown]), 1, items_only=is_large(store))
         near = cosines[:, 0] >= _LEAST
         positions[unknown] = np.where(near, found[:, 0], -1)
         similarities[unknown] = cosines[:, 0]

@@ -31,8 +31,8 @@ T = TypeVar("T")
 class Backend(Protocol):
     """What the API asks. Raises `ProblemError` for what it cannot do."""
 
-    async def recommend(self, history: list[str], k: int, changes: dict[str, Any]) -> dict[str, Any]:
-        """Return a `Recommendation` as plain data."""
+    async def recommend(self, history: list[str], k: int, changes: dict[str, Any]) -> bytes:
+        """Return a `Recommendation` as JSON."""
         ...
 
     def stream(
@@ -183,7 +183,8 @@ def _recommending(app: FastAPI, api: Api) -> None:
             return StreamingResponse(api.events(body), media_type="text/event-stream")
         given: Any = body
         work = api.backend.recommend(given.history, given.k, _changes(given))
-        return await api.within(api.limits.timeout_s, work)
+        # As it is: to read and write it once more takes longer than to find it.
+        return Response(await api.within(api.limits.timeout_s, work), media_type="application/json")
 
 
 def _reading(app: FastAPI, api: Api) -> None:

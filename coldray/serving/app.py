@@ -132,12 +132,12 @@ class RetrieverReplica:
         if self._following.done():
             self._following.result()
 
-    async def recommend(self, history: list[str], k: int, changes: dict[str, Any]) -> dict[str, Any]:
-        """Return a recommendation as plain data."""
+    async def recommend(self, history: list[str], k: int, changes: dict[str, Any]) -> bytes:
+        """Return a recommendation as JSON."""
         request_id.set(get_request_id())
         found = await self.retriever.recommend(history, k, changes)
         self.metrics.recommended(found)
-        return found.model_dump(mode="json")
+        return found.model_dump_json().encode()
 
     async def stream(
         self, history: list[str], k: int, changes: dict[str, Any]

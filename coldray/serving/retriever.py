@@ -1,6 +1,7 @@
 """Recommends from the newest version of a graph, which it holds in memory and follows while it answers."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +15,7 @@ from coldray.graph.picture import around
 from coldray.graph.store import GraphStore, manifests
 from coldray.llm.cached import Cached
 from coldray.llm.engine import EngineDiedError
-from coldray.retrieval.anchors import Embed
+from coldray.retrieval.anchors import Embed, is_large
 from coldray.retrieval.recommend import Recommender
 from coldray.retrieval.result import Recommendation
 from coldray.retrieval.settings import RetrievalSettings
@@ -188,6 +189,8 @@ def warm(store: GraphStore, embed: Embed) -> None:
         raise UserError(f"{store.uri}: its vectors are not of the sentence model that its build.json names")
     store.titled(["warm"])
     store.items_with("warm", 1)
-    for items_only in (True, False):
+    for items_only in {True, is_large(store)}:
         store.search(query, 1, items_only=items_only)
+    gc.collect()
+    gc.freeze()  # or a collection would look at the whole graph again and again, while requests wait
     log.info("version %d of the graph was read in %.1f s", store.manifest.version, time.monotonic() - began)

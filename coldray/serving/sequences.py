@@ -52,15 +52,16 @@ class SequenceRecommender:
         self.titles = pc.fill_null(titles, "")
         self._lower = pc.utf8_lower(self.titles)
 
-    async def recommend(self, history: list[str], k: int, changes: dict[str, Any]) -> dict[str, Any]:
-        """Return a recommendation as plain data; there is no evidence, and nothing of `changes` applies."""
-        return (await asyncio.to_thread(self._recommend, history, k)).model_dump(mode="json")
+    async def recommend(self, history: list[str], k: int, changes: dict[str, Any]) -> bytes:
+        """Return a recommendation as JSON; there is no evidence, and nothing of `changes` applies."""
+        return (await asyncio.to_thread(self._recommend, history, k)).model_dump_json().encode()
 
     async def stream(
         self, history: list[str], k: int, changes: dict[str, Any]
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Yield the recommendation."""
-        yield "recommendation", await self.recommend(history, k, changes)
+        found = await asyncio.to_thread(self._recommend, history, k)
+        yield "recommendation", found.model_dump(mode="json")
 
     def _recommend(self, history: list[str], k: int) -> Recommendation:
         rows = self._rows(history)

@@ -1,6 +1,7 @@
 """The API without Ray: an application over a backend of the test's, asked in this process."""
 
 import asyncio
+import json
 
 import httpx
 import pytest
@@ -28,7 +29,7 @@ class StandIn:
 
     async def recommend(self, history, k, changes):
         self.asked.append((history, k, changes))
-        return self.answer
+        return json.dumps(self.answer).encode()
 
     async def stream(self, history, k, changes):
         yield "hop", {"hop": 1, "note": "two\nlines"}

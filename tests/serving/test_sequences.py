@@ -1,6 +1,7 @@
 """Recommendations of a trained model behind the API, and that they are those of `coldray recommend`."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -36,7 +37,8 @@ def served(sweep):
 
 
 def run(work):
-    return asyncio.run(work)
+    found = asyncio.run(work)
+    return json.loads(found) if isinstance(found, bytes) else found
 
 
 def test_it_recommends_what_the_command_does(sweep, served):

@@ -5,6 +5,7 @@ import yaml
 from pydantic import ValidationError
 
 from coldray.cli.serve import read_config
+from coldray.llm.shared_engine import SharedSettings
 from coldray.serving.settings import ServiceSettings
 
 FILES = sorted((Path(__file__).parent.parent.parent / "serve").glob("*.yaml"))
@@ -16,6 +17,14 @@ def test_every_file_is_a_configuration(file):
     assert schema.http_options.host == "127.0.0.1"
     text = yaml.safe_load(file.read_text())
     assert [application["name"] for application in text["applications"]][-1] == "coldray"
+
+
+def test_the_manifest_for_kubernetes_holds_the_same_configuration():
+    manifest = yaml.safe_load((FILES[0].parent / "kubernetes" / "rayservice.yaml").read_text())
+    assert manifest["kind"] == "RayService"
+    applications = yaml.safe_load(manifest["spec"]["serveConfigV2"])["applications"]
+    SharedSettings.model_validate(applications[0]["args"])
+    ServiceSettings.model_validate(applications[1]["args"])
 
 
 @pytest.mark.parametrize(

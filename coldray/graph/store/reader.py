@@ -31,6 +31,8 @@ _TEXTS = {
 _FLAT = 200_000
 """entities up to which all are compared; beyond, `auto` reads inverted lists"""
 _PROBES = 32
+_TRAINED = 64
+"""vectors that a list is trained on; more take longer and find hardly better"""
 _TAKEN = 10_000
 """rows named in one filter"""
 
@@ -45,6 +47,17 @@ class Hop:
     """[e] position that it leads to"""
     relation: Int32
     """[e] position of the relation"""
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A table in memory, in the order in which it was read."""
+
+    places: Int32
+    """[n] row of each position"""
+    texts: pa.Table
+    vectors: npt.NDArray[np.float16]
+    """[n, d]"""
 
 
 class GraphStore:
@@ -69,8 +82,7 @@ class GraphStore:
         self.type_codes: Int32 = kinds.indices.to_numpy()[order].astype(np.int32)
         """[n] index into `types`"""
         mentions = columns["mentions"].to_numpy()[order]
-        self._held: dict[str, pa.Table] = {}
-        self._held_vectors: dict[str, npt.NDArray[np.float16]] = {}
+        self._held: dict[str, _Held] = {}
         pairs = self.tables["similar"].to_table(columns=["a", "b"])
         ends = [self._positions(pairs[name].to_numpy()) for name in ("a", "b")]
         self.leader: Int64 = canonical(self.ids, mentions, np.stack(ends, axis=1))
@@ -164,8 +176,9 @@ class GraphStore:
         return self._vectors("entities", positions)
 
     def _vectors(self, name: str, positions: Sequence[int] | Int32 | Int64) -> Float32:
-        if name in self._held_vectors:
-            return self._held_vectors[name][np.asarray(positions, np.int64)].astype(np.float32)
+        if name in self._held:
+            held = self._held[name]
+            return held.vectors[held.places[np.asarray(positions, np.int64)]].astype(np.float32)
         return matrix(self._take(name, positions, ["vector"])["vector"])
 
     def hold(self) -> None:
@@ -175,12 +188,10 @@ class GraphStore:
         """
         for name in ("entities", "relations"):
             table = self.tables[name].to_table(columns=[*_TEXTS[name], "vector"], with_row_id=True)
-            rows = table["_rowid"].to_numpy()
-            order = np.argsort(rows)
-            places = pa.array(order[np.searchsorted(rows[order], self._rows[name])])
             vectors = pc.list_flatten(table["vector"]).to_numpy().reshape(-1, self.manifest.dim)
-            self._held_vectors[name] = vectors[places.to_numpy()]
-            self._held[name] = pa.table({column: _taken(table[column], places) for column in _TEXTS[name]})
+            texts = pa.table({column: _whole(table[column]) for column in _TEXTS[name]})
+            places = places_of(self._rows[name], table["_rowid"].to_numpy()).astype(np.int32)
+            self._held[name] = _Held(places, texts, vectors)
         self.item_ids([])
 
     def _take(self, name: str, positions: Sequence[int] | Int32 | Int64, columns: list[str]) -> pa.Table:
@@ -189,7 +200,8 @@ class GraphStore:
         By the ids of rows: Lance's `take` counts rows, and of a table that rows were deleted from counts them all each time.
         """
         if name in self._held and set(columns) <= set(_TEXTS[name]):
-            return self._held[name].select(columns).take(pa.array(np.asarray(positions, np.int64)))
+            held = self._held[name]
+            return held.texts.select(columns).take(pa.array(held.places[np.asarray(positions, np.int64)]))
         rows = self._rows[name][np.asarray(positions, np.int64)]
         distinct, places = np.unique(rows, return_inverse=True)
         table = self.tables[name]
@@ -297,17 +309,15 @@ class GraphStore:
             made.nprobe = min(lists, _PROBES)
         if kind != "hnsw" and faiss.get_num_gpus() > 0:
             made = faiss.index_cpu_to_all_gpus(made)
-        if "entities" in self._held_vectors:
-            vectors = self._held_vectors["entities"][places].astype(np.float32)
+        if "entities" in self._held:
+            vectors = self.entity_vectors(places)
         else:
             table = self.tables["entities"].to_table(columns=["vector"], with_row_id=True)
-            rows = table["_rowid"].to_numpy()
-            order = np.argsort(rows)
-            wanted = order[np.searchsorted(rows[order], self._rows["entities"][places])]
+            wanted = places_of(self._rows["entities"][places], table["_rowid"].to_numpy())
             vectors = matrix(table["vector"])[wanted]
         faiss.normalize_L2(vectors)
         if not made.is_trained:
-            made.train(vectors[np.random.default_rng(0).permutation(len(vectors))[: 256 * made.nlist]])
+            made.train(vectors[np.random.default_rng(0).permutation(len(vectors))[: _TRAINED * made.nlist]])
         made.add(vectors)
         return made, places
 
@@ -322,11 +332,28 @@ def _level(counts: Int64, most: int) -> int:
     return max(1, int(levels[np.argmax(ascending > levels)]))
 
 
-def _taken(column: pa.ChunkedArray, places: pa.Array) -> pa.Array:
-    """Return rows of a column in one piece; of texts that together have more than 2 GiB, too."""
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece; of texts that together have more than 2 GiB, too."""
     if pa.types.is_string(column.type):
         column = column.cast(pa.large_string())
-    return column.combine_chunks().take(places)
+    return column.combine_chunks()
+
+
+def places_of(wanted: UInt64, rows: UInt64) -> Int64:
+    """Return the place of each row id of `wanted` [m] among `rows` [n], which has them all.
+
+    A row id is the number of a fragment, of which there are few, and a place in it: two steps instead of a search.
+    """
+    fragments, index = np.unique(rows >> np.uint64(32), return_inverse=True)
+    offsets = (rows & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    sizes = np.zeros(len(fragments), np.int64)
+    np.maximum.at(sizes, index, offsets + 1)
+    starts = np.cumsum(sizes) - sizes
+    places = np.full(int(sizes.sum()), -1, np.int64)
+    places[starts[index] + offsets] = np.arange(len(rows))
+    of = np.searchsorted(fragments, wanted >> np.uint64(32))
+    found: Int64 = places[starts[of] + (wanted & np.uint64(0xFFFFFFFF)).astype(np.int64)]
+    return found
 
 
 def positions_of(wanted: Int64, ids: Int64) -> Int64:

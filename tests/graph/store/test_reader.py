@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from coldray.errors import UserError
 from coldray.graph.store import GraphStore
-from coldray.graph.store.reader import _level, positions_of
+from coldray.graph.store.reader import _level, places_of, positions_of
 
 ITEMS = {"1": ["red pen", "ink"], "2": ["ink", "paper"], "3": ["box"]}
 
@@ -131,3 +131,12 @@ def test_a_level_fills_what_there_is_room_for(counts, most):
         assert np.minimum(counts, level).sum() <= most
     if max(counts) > level:
         assert np.minimum(counts, level + 1).sum() > most
+
+
+@given(st.dictionaries(st.integers(0, 5), st.sets(st.integers(0, 40), min_size=1), min_size=1), st.randoms())
+def test_places_of_rows_are_found_whatever_was_deleted(fragments, random):
+    rows = [(fragment << 32) + offset for fragment, offsets in fragments.items() for offset in offsets]
+    random.shuffle(rows)
+    wanted = random.sample(rows, len(rows) // 2)
+    found = places_of(np.array(wanted, np.uint64), np.array(rows, np.uint64))
+    assert [rows[place] for place in found] == wanted

@@ -29,6 +29,9 @@ _SERVICE = "coldray.serving.app:build"
 @click.group()
 def serve() -> None:
     """Serve recommendations over HTTP, from FILE: a configuration of Ray Serve, as those in serve/."""
+    # Less of each request's time for Serve itself, but without ports of the replicas' own; read when Serve is imported.
+    os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
+    os.environ.setdefault("RAY_SERVE_ENABLE_DIRECT_INGRESS", "0")
 
 
 @serve.command()

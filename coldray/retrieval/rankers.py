@@ -21,8 +21,6 @@ _RANK = 60
 class Candidate:
     """An item to rank."""
 
-    position: int
-    score: float
     title: str
     why: str
     """evidence, as text; "" without"""

@@ -23,11 +23,10 @@ from coldray.retrieval.result import (
 )
 from coldray.retrieval.scorers import Budget, EmbeddingScorer, LineScorer, ModelScorer, Scorer
 from coldray.retrieval.settings import RetrievalSettings
-from coldray.retrieval.walk import Found, HopDone, Walked, walk
+from coldray.retrieval.walk import HopDone, Path, Walked, walk
 
 _WALKED = 40
 """edges of a hop that its trace tells"""
-Path = list[tuple[int, int, int, float]]
 
 
 class Recommender:
@@ -89,30 +88,28 @@ class Recommender:
 
     def _pool(
         self, anchors: Anchors, walked: Walked, k: int, settings: RetrievalSettings
-    ) -> tuple[list[tuple[int, Found]], str]:
+    ) -> tuple[list[tuple[int, float]], str]:
         """Return the candidates, best first, and what they are where the history does not lead to any."""
         store = self.store
         if not settings.graph:
             items = np.setdiff1d(np.flatnonzero(store.is_item), anchors.positions)
             random = np.random.default_rng(settings.seed)
             drawn = random.permutation(items)[: settings.candidates]
-            return [(int(position), Found()) for position in drawn], ""
+            return [(int(position), 0.0) for position in drawn], ""
         if not len(anchors.positions):
             newest = store.newest_items(settings.candidates)
             why = (
                 "nothing of the history is known to the graph" if anchors.unknown else "the history is empty"
             )
-            return [(int(position), Found()) for position in newest], f"{why}: these are the newest items"
+            return [(int(position), 0.0) for position in newest], f"{why}: these are the newest items"
         if not settings.traversal:
-            return [
-                (place, Found(score)) for place, score in self._nearest(anchors, [], settings.candidates)
-            ], ""
-        best = sorted(walked.pool.items(), key=lambda item: (-item[1].score, item[0]))[: settings.candidates]
+            return self._nearest(anchors, [], settings.candidates), ""
+        best = walked.best(settings.candidates)
         if not settings.fill or len(best) >= k:
             return best, "" if best else "no edge of the history led to an item"
         near = self._nearest(anchors, [place for place, _ in best], k - len(best))
         why = f"{len(near)} were not reached by the walk: they are the nearest to the history by description"
-        return [*best, *((place, Found()) for place, _ in near)], why if near else ""
+        return [*best, *((place, 0.0) for place, _ in near)], why if near else ""
 
     def _nearest(self, anchors: Anchors, known: list[int], most: int) -> list[tuple[int, float]]:
         """Return the items nearest to the history, without those of it and `known`, with ten times their cosines."""
@@ -125,59 +122,50 @@ class Recommender:
         self,
         anchors: Anchors,
         walked: Walked,
-        pool: list[tuple[int, Found]],
+        pool: list[tuple[int, float]],
         k: int,
         settings: RetrievalSettings,
         budget: Budget,
     ) -> list[RecommendedItem]:
         if settings.ranker == "scores" or self.engine is None or not pool:
-            return self._items(walked, pool[:k], [found.score for _, found in pool[:k]], settings)
-        paths = self._paths(walked, pool, 1) if settings.graph else [[] for _ in pool]
-        titles = self.store.entities([position for position, _ in pool])["name"].to_pylist()
-        candidates = [
-            Candidate(
-                position, found.score, title, "; ".join(edge.description for way in ways for edge in way)
-            )
-            for (position, found), title, ways in zip(pool, titles, paths, strict=True)
+            return self._items(walked, pool[:k], settings)
+        positions = [position for position, _ in pool]
+        whys = [
+            "; ".join(edge.description for way in ways for edge in way)
+            for ways in self._paths(walked, positions, 1)
         ]
+        titles = self.store.entities(positions)["name"].to_pylist()
+        candidates = [Candidate(title, why) for title, why in zip(titles, whys, strict=True)]
         wanted = k if settings.ranker == "llm" else max(k, min(2 * k, len(pool)))
         order = await ModelRanker(self.engine).rank(anchors, candidates, wanted, budget)
         if settings.ranker == "fusion":
             order = fused(order, list(range(len(pool))))
         # What the model had no budget left to choose follows in the order of the scores.
         order = [*order, *(place for place in range(len(pool)) if place not in set(order))][:k]
-        scores = [1 / (rank + 1) for rank in range(len(order))]
-        return self._items(walked, [pool[place] for place in order], scores, settings)
+        return self._items(
+            walked, [(positions[place], 1 / (rank + 1)) for rank, place in enumerate(order)], settings
+        )
 
     def _items(
-        self,
-        walked: Walked,
-        chosen: list[tuple[int, Found]],
-        scores: list[float],
-        settings: RetrievalSettings,
+        self, walked: Walked, chosen: list[tuple[int, float]], settings: RetrievalSettings
     ) -> list[RecommendedItem]:
         positions = [position for position, _ in chosen]
         titles = self.store.entities(positions)["name"].to_pylist()
-        ids = self.store.item_ids(positions)
-        paths = self._paths(walked, chosen, settings.evidence)
-        rows = zip(ids, titles, scores, paths, strict=True)
+        paths = self._paths(walked, positions, settings.evidence)
         return [
             RecommendedItem(item_id=str(item), title=title, score=score, paths=ways)
-            for item, title, score, ways in rows
+            for item, title, (_, score), ways in zip(
+                self.store.item_ids(positions), titles, chosen, paths, strict=True
+            )
         ]
 
-    def _paths(self, walked: Walked, chosen: list[tuple[int, Found]], most: int) -> list[list[list[Edge]]]:
+    def _paths(self, walked: Walked, items: list[int], most: int) -> list[list[list[Edge]]]:
         """Return the ways to each item, short ones first, with their texts; all texts are read at once."""
-        found: list[list[Path]] = []
-        for position, item in chosen:
-            ways = [walked.path(way, position) for way in item.ways]
-            straight = [path for path in ways if position not in {edge[0] for edge in path}]
-            found.append(sorted(straight, key=lambda path: (len(path), -path[-1][3]))[:most])
-        edges = self._edges([edge for ways in found for path in ways for edge in path])
-        made = iter(edges)
+        found = [walked.paths(item, most) for item in items]
+        made = iter(self._edges([edge for ways in found for path in ways for edge in path]))
         return [[[next(made) for _ in path] for path in ways] for ways in found]
 
-    def _edges(self, walked: Sequence[tuple[int, int, int, float]]) -> list[Edge]:
+    def _edges(self, walked: Path) -> list[Edge]:
         if not walked:
             return []
         nodes = self._nodes(np.array([[source, target] for source, target, _, _ in walked]).ravel())
@@ -191,7 +179,7 @@ class Recommender:
 
     def _nodes(self, positions: npt.NDArray[np.int64]) -> list[Node]:
         distinct, places = np.unique(positions, return_inverse=True)
-        rows = self.store.entities(distinct).to_pylist()
+        rows = self.store.entities(distinct, ["id", "type", "name"]).to_pylist()
         made = [
             Node(id=str(row["id"]), type=row["type"], name=row["name"], item_id=item)
             for row, item in zip(rows, self.store.item_ids(distinct), strict=True)

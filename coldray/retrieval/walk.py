@@ -20,63 +20,79 @@ from coldray.retrieval.settings import RetrievalSettings
 
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Path = list[tuple[int, int, int, float]]
+"""source, target, relation and score of each edge"""
 Stop = Literal["pool", "hops", "frontier", "budget", "no walk"]
 
-_LOOKED_AT = 20_000
+_LOOKED_AT = 5_000
 """edges of a hop whose vectors are looked at; of hubs with more an even sample"""
 _THRESHOLD = 6.0
 """the paper's, for scores of a model; cosines have another scale on every graph"""
 _WAYS = 8
-"""edges into an item that are remembered"""
-
-
-@dataclass
-class Found:
-    """An item in the pool."""
-
-    score: float = 0.0
-    """sum over the edges that led to it, of the product of all scores on the way there, each as a share of 10, times 10"""
-    ways: list[tuple[float, int, int]] = field(default_factory=list)
-    """score, source and relation of the best of these"""
+"""edges of a hop into an item that may be told"""
 
 
 @dataclass
 class Walked:
     """What a walk has found so far."""
 
+    items: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[p] the pool, ascending"""
+    scores: Float64 = field(default_factory=lambda: np.zeros(0))
+    """[p] sum over the edges that led to each, of the product of all scores on the way there, each a share of 10, times 10"""
     parent: dict[int, tuple[int, int, float]] = field(default_factory=dict)
     """of each visited entity, but for the anchors: source, relation and score of the edge that first led to it"""
-    strength: dict[int, float] = field(default_factory=dict)
-    """of these, the product of the scores on the way there, each as a share of 10"""
-    pool: dict[int, Found] = field(default_factory=dict)
+    passed: list[tuple[Hop, Float32]] = field(default_factory=list)
+    """edges that passed and their scores, of each hop"""
     stopped: Stop = "no walk"
 
-    def take(self, store: GraphStore, edges: Hop, scores: Float32, visited: Int64) -> None:
-        """Count in edges that passed, best first, given what was visited before they were walked."""
-        fresh = ~np.isin(edges.target, visited)
-        item = store.is_item[edges.target]
-        columns = (edges.source, edges.target, edges.relation, scores, fresh, item)
-        for source, target, relation, score, new, is_item in zip(
-            *(column.tolist() for column in columns), strict=True
-        ):
-            strength = self.strength.get(source, 1.0) * score / 10
-            if new and target not in self.parent:
-                self.parent[target], self.strength[target] = (source, relation, score), strength
-            if is_item:
-                found = self.pool.setdefault(target, Found())
-                found.score += 10 * strength
-                if len(found.ways) < _WAYS:
-                    found.ways.append((score, source, relation))
+    def take(
+        self, is_item: Bools, edges: Hop, scores: Float32, fresh: Bools, strengths: Float32
+    ) -> tuple[Int64, Float32]:
+        """Count in edges that passed, best first; return the entities first reached by them, ascending, and their strengths.
 
-    def path(self, way: tuple[float, int, int], item: int) -> list[tuple[int, int, int, float]]:
-        """Return a way to an item from its anchor on: source, target, relation and score of each edge."""
-        score, source, relation = way
-        edges = [(source, item, relation, score)]
+        `is_item` and `fresh` [e] say of each target whether it is an item, and not visited before; `strengths` [e] is the
+        product of the scores on the way, that of the edge included, each as a share of 10.
+        """
+        self.passed.append((edges, scores))
+        found = np.concatenate([self.items, edges.target[is_item]])
+        self.items, place = np.unique(found, return_inverse=True)
+        weights = np.concatenate([self.scores, 10.0 * strengths[is_item]])
+        self.scores = np.bincount(place, weights, len(self.items)).astype(np.float64)
+        new = np.flatnonzero(fresh)
+        nodes, first = np.unique(edges.target[new], return_index=True)
+        first = new[first]
+        columns = (edges.source, edges.relation, scores)
+        ways = zip(*(column[first].tolist() for column in columns), strict=True)
+        self.parent.update(zip(nodes.tolist(), ways, strict=True))
+        return nodes.astype(np.int64), strengths[first]
+
+    def best(self, most: int) -> list[tuple[int, float]]:
+        """Return position and score of the best items of the pool."""
+        order = np.lexsort((self.items, -self.scores))[:most]
+        return list(zip(self.items[order].tolist(), self.scores[order].tolist(), strict=True))
+
+    def paths(self, item: int, most: int) -> list[Path]:
+        """Return ways to an item, short ones first, each from its anchor on."""
+        found = []
+        for edges, scores in self.passed:
+            for place in np.flatnonzero(edges.target == item)[:_WAYS].tolist():
+                path = self._path(
+                    int(edges.source[place]), item, int(edges.relation[place]), float(scores[place])
+                )
+                if item not in {source for source, _, _, _ in path}:
+                    found.append(path)
+        return sorted(found, key=lambda path: (len(path), -path[-1][3]))[:most]
+
+    def _path(self, source: int, target: int, relation: int, score: float) -> Path:
+        path = [(source, target, relation, score)]
         while source in self.parent:
             before, relation, score = self.parent[source]
-            edges.append((before, source, relation, score))
+            path.append((before, source, relation, score))
             source = before
-        return edges[::-1]
+        return path[::-1]
 
 
 @dataclass(frozen=True)
@@ -104,7 +120,8 @@ async def walk(
     walked: Walked,
 ) -> AsyncIterator[HopDone]:
     """Yield each hop from the anchors on; what they found is in `walked`."""
-    frontier, visited = anchors.positions, np.zeros(0, np.int64)
+    frontier, visited = np.unique(anchors.positions), np.zeros(0, np.int64)
+    strengths = np.ones(len(frontier), np.float32)
     seen = np.zeros(0, np.int32)
     for number in range(1, settings.hops + 1):
         started = time.monotonic()
@@ -120,14 +137,15 @@ async def walk(
         passing = np.flatnonzero(there & (scores >= threshold))
         passing = passing[np.lexsort((edges.hop.relation[passing], -scores[passing]))]
         passed = edges.only(passing)
-        walked.take(store, passed, scores[passing], visited)
-        frontier = np.setdiff1d(passed.target.astype(np.int64), visited)
-        numbers = (number, len(np.unique(edges.hop.source)), fresh, int(there.sum()))
+        strong = strengths[np.searchsorted(frontier, passed.source)] * scores[passing] / 10
+        new = ~np.isin(passed.target, visited)
+        numbers = (number, len(frontier), fresh, int(there.sum()))
+        frontier, strengths = walked.take(store.is_item[passed.target], passed, scores[passing], new, strong)
         seconds = time.monotonic() - started
-        yield HopDone(*numbers, threshold, passed, scores[passing], len(walked.pool), seconds)
+        yield HopDone(*numbers, threshold, passed, scores[passing], len(walked.items), seconds)
         if not there.all():
             walked.stopped = "budget"
-        elif len(walked.pool) >= settings.pool:
+        elif len(walked.items) >= settings.pool:
             walked.stopped = "pool"
         elif not len(frontier):
             walked.stopped = "frontier"

@@ -79,7 +79,8 @@ def build(args: dict[str, Any]) -> serve.Application:
 
 def _deployment(kind: Any, **options: Any) -> Any:
     made: Any = serve.deployment(kind)  # typed as what it decorates
-    return made.options(logging_config={"encoding": "JSON", "enable_access_log": True}, **options)
+    logged = options["name"] == "ingress"  # one line a request is enough; the others log what goes wrong
+    return made.options(logging_config={"encoding": "JSON", "enable_access_log": logged}, **options)
 
 
 def _gate(settings: ServiceSettings) -> Gate | None:

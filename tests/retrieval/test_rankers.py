@@ -6,7 +6,7 @@ from coldray.retrieval.anchors import Anchors
 from coldray.retrieval.rankers import Candidate, ModelRanker, fused
 from coldray.retrieval.scorers import Budget
 
-CANDIDATES = [Candidate(i, 1.0, f"T {i}", "why" if i else "") for i in range(4)]
+CANDIDATES = [Candidate(f"T {i}", "why" if i else "") for i in range(4)]
 
 
 def rank(model, k, budget=None, candidates=CANDIDATES):

@@ -62,11 +62,10 @@ def test_the_walk_is_that_of_the_paper_edge_by_edge(catalogue, tmp_path, seed, t
 
     hops = asyncio.run(run())
     wanted = reference(store, anchors, threshold, 3)
-    assert {place: found.score for place, found in walked.pool.items()} == pytest.approx(wanted, rel=1e-4)
+    assert dict(walked.best(10_000)) == pytest.approx(wanted, rel=1e-4)
     assert hops[-1].pool == len(wanted)
-    for place, found in walked.pool.items():
-        for way in found.ways:
-            path = walked.path(way, place)
+    for place, _ in walked.best(10_000):
+        for path in walked.paths(place, 100):
             assert path[0][0] in anchors.positions
             assert path[-1][1] == place
             assert all(one[1] == other[0] for one, other in itertools.pairwise(path))

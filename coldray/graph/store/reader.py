@@ -159,9 +159,11 @@ class GraphStore:
         source = np.repeat(frontier, counts).astype(np.int32)
         return Hop(source, self.targets[places], self.relations[places])
 
-    def entities(self, positions: Sequence[int] | Int32 | Int64) -> pa.Table:
-        """Return id, type, name, description and mentions of entities [n], in the order of `positions`."""
-        return self._take("entities", positions, _TEXTS["entities"])
+    def entities(
+        self, positions: Sequence[int] | Int32 | Int64, columns: Sequence[str] = tuple(_TEXTS["entities"])
+    ) -> pa.Table:
+        """Return id, type, name, description and mentions of entities [n], or some of it, in the order of `positions`."""
+        return self._take("entities", positions, list(columns))
 
     def relation_texts(self, positions: Sequence[int] | Int32 | Int64) -> pa.Table:
         """Return id, type, description and mentions of relations [n], in the order of `positions`."""

@@ -10,7 +10,6 @@ a retriever after a third of the time. The made-up graphs' vectors have 32 numbe
 here for them.
 """
 
-# ruff: noqa: E402 - Serve reads its variables when it is imported
 import os
 
 # As `coldray serve up` does.

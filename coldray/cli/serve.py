@@ -70,7 +70,8 @@ def up(config: str, address: str | None) -> None:
     for application in schema.applications:
         if application.import_path == _SERVICE:
             _say_how(f"http://{http.host}:{http.port}{application.route_prefix or '/'}".rstrip("/"), token)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell had it ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         signal.pause()
     except KeyboardInterrupt:

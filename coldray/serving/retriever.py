@@ -24,6 +24,8 @@ from coldray.serving.settings import ColdRAG
 
 log = logging.getLogger("ray.serve")
 Connect = Callable[[], Awaitable[Cached]]
+_AGAIN_S = 30.0
+"""after which a version that was refused is looked at once more: the fault may have been the store's"""
 _NO_MODEL = "no language model is configured here: take the scorer embedding and the ranker scores"
 
 
@@ -37,6 +39,7 @@ class Retriever:
         self.unreachable = False
         self._turn = asyncio.Lock()
         self.refused: dict[int, str] = {}
+        self._refused_at = 0.0
         self.taken_up: Callable[[int], None] = lambda version: None
 
     async def start(self) -> "asyncio.Task[None]":
@@ -65,14 +68,18 @@ class Retriever:
         if newest == 0 and not self.unreachable:
             log.warning("the graph %s is not there; version %d goes on", self.settings.graph, self.version)
         self.unreachable = newest == 0
-        if newest in (0, self.version) or newest in self.refused:
+        if newest in (0, self.version):
+            return
+        if newest in self.refused and time.monotonic() - self._refused_at < _AGAIN_S:
             return
         try:
             self.store = await asyncio.to_thread(self._opened, newest)
         except (UserError, OSError, ValueError, RuntimeError, KeyError, IndexError) as error:
-            self.refused[newest] = " ".join(str(error).split())[:300]
+            self.refused = {newest: " ".join(str(error).split())[:300]}
+            self._refused_at = time.monotonic()
             log.warning("version %d of the graph is not taken up: %s", newest, self.refused[newest])
             return
+        self.refused = {}
         self.taken_up(newest)
         log.info("version %d of the graph is served", newest)
 

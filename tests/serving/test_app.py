@@ -1,5 +1,6 @@
 """The whole service on a real Ray Serve: what its users do, and what goes wrong around it."""
 
+import asyncio
 import json
 import shutil
 import socket
@@ -242,6 +243,31 @@ def test_the_model_down_is_said_and_recommending_without_it_goes_on(service):
     finally:
         service.address.fault = lambda number, body: None
     assert service("POST", "/v1/recommend", json=body).status_code == 200
+
+
+def test_more_than_can_wait_is_sent_away_and_told_when_to_come_back(service):
+    service.address.fault = lambda number, body: 0.5
+
+    async def ask(client, number):
+        body = {"history": ["pan", f"a text {number}"], "settings": {"ranker": "llm"}, "k": 2}
+        return await client.post(
+            "/v1/recommend", json=body, headers={"Authorization": f"Bearer {service.reader}"}
+        )
+
+    async def flood():
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=service.url, timeout=120, limits=limits) as client:
+            return await asyncio.gather(*(ask(client, number) for number in range(400)))
+
+    try:
+        answers = asyncio.run(flood())
+    finally:
+        service.address.fault = lambda number, body: None
+    statuses = {answer.status_code for answer in answers}
+    assert 429 in statuses
+    assert statuses <= {200, 429, 504}
+    assert all(answer.headers["retry-after"] for answer in answers if answer.status_code == 429)
+    assert service.recommend(["kettle"])
 
 
 def test_our_metrics_reach_prometheus(service):

@@ -1,7 +1,9 @@
 """One vLLM on Ray Serve, asked by several."""
 
 import asyncio
+import time
 
+import psutil
 import pytest
 
 from coldray.errors import ServiceError
@@ -22,6 +24,7 @@ def test_who_asks_gets_the_deployments_answers(smollm):
     try:
         deploy(VLLM(model=smollm, max_length=512, cache_gib=0.5), "test-llm")
         asyncio.run(asks(smollm))
+        asyncio.run(outlives_its_replica())
     finally:
         serve.shutdown()
 
@@ -37,3 +40,22 @@ async def asks(smollm):
         await engines[0].generate(Request("t@1", "", "word " * 2000))
     assert await engines[0].cut(["one two three four"], 2) == ["one two"]
     await engines[0].close()
+
+
+async def outlives_its_replica():
+    """Kill the process with the model: that is said, and the same engine answers once Serve has made another."""
+    engine = make_engine(Shared(app="test-llm"))
+    request = Request("t@1", "Be brief.", "Is tea a drink?", max_tokens=8, choices=("yes", "no"))
+    for process in psutil.process_iter(["cmdline"]):
+        if "ray::ServeReplica:test-llm:llm" in " ".join(process.info["cmdline"] or []):
+            process.kill()
+    deadline, said = time.monotonic() + 240, set()
+    while True:
+        try:
+            assert (await engine.generate(request)).text in ("yes", "no")
+            break
+        except ServiceError as error:
+            said.add(str(error))
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.5)
+    assert said <= {"llm app test-llm: stopped; start it with: coldray llm serve"}

@@ -69,7 +69,8 @@ def up(config: str, address: str | None) -> None:
     click.echo(f"up after {time.monotonic() - began:.0f} s; stop it with Ctrl-C", err=True)
     for application in schema.applications:
         if application.import_path == _SERVICE:
-            _say_how(f"http://{http.host}:{http.port}{application.route_prefix or '/'}".rstrip("/"), token)
+            url = f"http://{http.host}:{http.port}{application.route_prefix or '/'}".rstrip("/")
+            _say_how(url, token, bool(application.args.get("access", {}).get("open")))
     for number in (signal.SIGINT, signal.SIGTERM):  # also where the shell had it ignored
         signal.signal(number, signal.default_int_handler)
     try:
@@ -227,17 +228,17 @@ def _first_token(schema: "ServeDeploySchema") -> str | None:
     return None
 
 
-def _say_how(url: str, token: str | None) -> None:
+def _say_how(url: str, token: str | None, is_open: bool) -> None:
     """Print the page's address and a line that asks for recommendations."""
-    told = token or "$TOKEN"
+    who = "" if is_open else f"-H 'Authorization: Bearer {token or '$TOKEN'}' "
     click.echo(f"page:  {url}/" + (f"#token={token}" if token else ""))
     click.echo(
-        f"try:   curl -s {url}/v1/recommend -H 'Authorization: Bearer {told}' -H 'Content-Type: application/json' "
+        f"try:   curl -s {url}/v1/recommend {who}-H 'Content-Type: application/json' "
         """-d '{"history": ["1"], "k": 3}'"""
     )
-    if token is None:
+    if not is_open and token is None:
         click.echo(
-            "its tokens are in the file that access.tokens names; more of them: coldray serve token", err=True
+            "$TOKEN is one of those in access.tokens; make another with: coldray serve token", err=True
         )
 
 

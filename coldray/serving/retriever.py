@@ -4,10 +4,12 @@ import asyncio
 import gc
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from coldray.errors import ServiceError, UserError
@@ -15,7 +17,7 @@ from coldray.graph.picture import around
 from coldray.graph.store import GraphStore, manifests
 from coldray.llm.cached import Cached
 from coldray.llm.engine import EngineDiedError
-from coldray.retrieval.anchors import Embed, is_large
+from coldray.retrieval.anchors import Embed, Float32, is_large
 from coldray.retrieval.recommend import Recommender
 from coldray.retrieval.result import Recommendation
 from coldray.retrieval.settings import RetrievalSettings
@@ -33,7 +35,7 @@ class Retriever:
     """Answers what the API asks of a graph. Make it with `start`."""
 
     def __init__(self, settings: ColdRAG, embed: Embed, connect: Connect | None) -> None:
-        self.settings, self.embed, self._connect = settings, embed, connect
+        self.settings, self.embed, self._connect = settings, remembering(embed), connect
         self.store = GraphStore.open(settings.graph)
         self.engine: Cached | None = None
         self.unreachable = False
@@ -179,6 +181,25 @@ class Retriever:
             "rankers": ["scores", "llm", "fusion"] if asks else ["scores"],
             "default": {"scorer": settings.scorer, "ranker": settings.ranker},
         }
+
+
+def remembering(embed: Embed, most: int = 10_000) -> Embed:
+    """Return `embed` with the vectors of its newest texts kept: the same are asked for again and again."""
+    kept: OrderedDict[str, Float32] = OrderedDict()
+
+    def vectors(texts: list[str]) -> Float32:
+        missing = [text for text in dict.fromkeys(texts) if text not in kept]
+        found = {text: kept[text] for text in texts if text in kept}
+        if missing:
+            found |= zip(missing, embed(missing), strict=True)
+        for text in found:
+            kept[text] = found[text]
+            kept.move_to_end(text)
+        while len(kept) > most:
+            kept.popitem(last=False)
+        return np.stack([found[text] for text in texts])
+
+    return vectors
 
 
 def warm(store: GraphStore, embed: Embed) -> None:

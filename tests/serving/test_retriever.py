@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 
+import numpy as np
 import pytest
 
 from coldray.errors import ServiceError, UserError
@@ -10,7 +11,7 @@ from coldray.graph.store import GraphStore
 from coldray.llm.cached import Cached
 from coldray.llm.engine import Answer
 from coldray.serving.problems import ProblemError
-from coldray.serving.retriever import Retriever, warm
+from coldray.serving.retriever import Retriever, remembering, warm
 from coldray.serving.settings import ColdRAG
 
 ITEMS = {"a": ["ink", "red"], "b": ["ink", "paper"], "c": ["paper"]}
@@ -170,3 +171,11 @@ def test_a_model_that_is_late_is_waited_for_by_the_next_request(make):
 def test_a_graph_of_another_sentence_model_is_refused(graph, catalogue):
     with pytest.raises(UserError, match="sentence model"):
         warm(GraphStore.open(graph), lambda texts: catalogue.embed(texts)[:, :3])
+
+
+def test_texts_are_embedded_once_as_long_as_there_is_room(catalogue):
+    asked = []
+    embed = remembering(lambda texts: asked.extend(texts) or catalogue.embed(texts), most=2)
+    for texts in (["a", "b", "a"], ["b"], ["c", "b"], ["a"]):
+        assert np.array_equal(embed(texts), catalogue.embed(texts))
+    assert asked == ["a", "b", "c", "a"]

@@ -10,7 +10,7 @@ from ray.serve.context import _get_serve_request_context
 from ray.serve.exceptions import RayServeException
 
 from coldray.errors import ServiceError, UserError
-from coldray.llm.engine import Answer, RefusedError, Request, request_id
+from coldray.llm.engine import Answer, EngineDiedError, RefusedError, Request, request_id
 from coldray.llm.placement import ENVIRONMENT, Needs
 from coldray.llm.settings import VLLM, Shared
 from coldray.settings import explain
@@ -42,6 +42,10 @@ class SharedEngine:
         except RayTaskError as error:
             if isinstance(error.cause, RefusedError):
                 raise RefusedError(str(error.cause)) from error
+            if isinstance(error.cause, EngineDiedError):
+                raise ServiceError(
+                    f"llm app {self._app}: its model died and is started anew; try again soon"
+                ) from error
             raise
         except RayActorError as error:
             raise ServiceError(f"llm app {self._app}: stopped; start it with: coldray llm serve") from error
@@ -63,6 +67,12 @@ class Server:
         from coldray.llm.settings import make_engine  # noqa: PLC0415 - in the replica only
 
         self._engine = make_engine(settings)
+        self._died = False
+
+    def check_health(self) -> None:
+        """Raise an error where the model is gone: upon which Serve replaces this replica."""
+        if self._died:
+            raise RuntimeError("the engine died")
 
     async def model_identity(self) -> str:
         """Return the identity of the model."""
@@ -71,7 +81,11 @@ class Server:
     async def generate(self, request: Request) -> Answer:
         """Return the engine's answer."""
         request_id.set(get_request_id())
-        return await self._engine.generate(request)
+        try:
+            return await self._engine.generate(request)
+        except EngineDiedError:
+            self._died = True
+            raise
 
     async def cut(self, texts: list[str], tokens: int) -> list[str]:
         """Return what the engine cuts."""

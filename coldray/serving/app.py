@@ -23,6 +23,7 @@ from coldray.llm.cached import Cached
 from coldray.llm.engine import request_id
 from coldray.llm.settings import OpenAI, make_engine
 from coldray.llm.shared_engine import get_request_id
+from coldray.retrieval.result import Recommendation
 from coldray.serving.access import Gate, read_tokens, tokens_of
 from coldray.serving.api import make_app
 from coldray.serving.metrics import Metrics
@@ -60,11 +61,10 @@ def build(args: dict[str, Any]) -> serve.Application:
         **scale,
     )
     if isinstance(serves, ColdRAG):
-        key = _key(serves)
-        reading = retriever.bind(serves, key)
+        reading = retriever.bind(serves)
         writer = _deployment(
             WriterReplica, name="writer", max_ongoing_requests=32, ray_actor_options={"num_cpus": 0.1}
-        ).bind(serves, key)
+        ).bind(serves)
     else:
         reading = writer = retriever.bind(serves)
     ingress = _deployment(
@@ -100,19 +100,20 @@ def _gate(settings: ServiceSettings) -> Gate | None:
 
 
 def _key(serves: ColdRAG) -> SecretStr | None:
+    """Return the key of an address from this process' environment; handed over it would lie in the cluster's state."""
     if not isinstance(serves.llm, OpenAI) or serves.llm.key_variable not in os.environ:
         return None
     return SecretStr(os.environ[serves.llm.key_variable])
 
 
-def _connecting(serves: ColdRAG, key: SecretStr | None) -> Connect | None:
+def _connecting(serves: ColdRAG) -> Connect | None:
     """Return what connects to the model, which may come up after us; None where there is none."""
     llm = serves.llm
     if llm is None:
         return None
 
     async def connect() -> Cached:
-        return Cached(await asyncio.to_thread(make_engine, llm, key), serves.cached_answers)
+        return Cached(await asyncio.to_thread(make_engine, llm, _key(serves)), serves.cached_answers)
 
     return connect
 
@@ -120,9 +121,9 @@ def _connecting(serves: ColdRAG, key: SecretStr | None) -> Connect | None:
 class RetrieverReplica:
     """A retriever in a Serve replica."""
 
-    async def __init__(self, serves: ColdRAG, key: SecretStr | None) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, serves: ColdRAG) -> None:  # type: ignore[misc]  # Serve awaits it
         embed = TextEncoder(read_settings(serves.graph).sentence_model)
-        self.retriever = Retriever(serves, embed, _connecting(serves, key))
+        self.retriever = Retriever(serves, embed, _connecting(serves))
         self.metrics = Metrics()
         self.metrics.version.set(self.retriever.version)
         self.retriever.taken_up = self.metrics.version.set
@@ -146,7 +147,10 @@ class RetrieverReplica:
         """Yield hops and the recommendation as plain data."""
         request_id.set(get_request_id())
         async for part in self.retriever.stream(history, k, changes):
-            yield part
+            if isinstance(part, Recommendation):
+                self.metrics.recommended(part)
+            name = "recommendation" if isinstance(part, Recommendation) else "hop"
+            yield name, part.model_dump(mode="json")
 
     async def find(self, query: str, limit: int) -> list[dict[str, Any]]:
         """Return items by a part of their titles."""
@@ -172,9 +176,9 @@ class SequenceReplica(SequenceRecommender):
 class WriterReplica(GraphWriter):
     """The writer in its Serve replica."""
 
-    def __init__(self, serves: ColdRAG, key: SecretStr | None) -> None:
+    def __init__(self, serves: ColdRAG) -> None:
         embed = TextEncoder(read_settings(serves.graph).sentence_model)
-        super().__init__(serves.graph, embed, _connecting(serves, key))
+        super().__init__(serves.graph, embed, _connecting(serves))
 
     async def put(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """Write items."""

@@ -19,7 +19,7 @@ from coldray.llm.cached import Cached
 from coldray.llm.engine import EngineDiedError
 from coldray.retrieval.anchors import Embed, Float32, is_large
 from coldray.retrieval.recommend import Recommender
-from coldray.retrieval.result import Recommendation
+from coldray.retrieval.result import HopTrace, Recommendation
 from coldray.retrieval.settings import RetrievalSettings
 from coldray.serving.problems import ProblemError
 from coldray.serving.settings import ColdRAG
@@ -106,13 +106,12 @@ class Retriever:
 
     async def stream(
         self, history: list[str], k: int, changes: dict[str, Any]
-    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    ) -> AsyncIterator[HopTrace | Recommendation]:
         """Yield each hop, and the recommendation."""
         settings, engine = await self._settled(changes)
         try:
             async for part in Recommender(self.store, self.embed, engine).stream(history, k, settings):
-                name = "recommendation" if isinstance(part, Recommendation) else "hop"
-                yield name, part.model_dump(mode="json")
+                yield part
         except (ServiceError, EngineDiedError) as error:
             raise ProblemError(503, str(error), retry=10) from error
 

@@ -42,7 +42,7 @@ def test_it_recommends_finds_and_shows(make):
 
     async def run():
         found = await retriever.recommend(["a"], 5, {"fill": False})
-        hops = [name async for name, _ in retriever.stream(["a"], 5, {})]
+        hops = [type(part).__name__ async for part in retriever.stream(["a"], 5, {})]
         return (
             found,
             hops,
@@ -53,8 +53,8 @@ def test_it_recommends_finds_and_shows(make):
 
     found, hops, listed, item, around = asyncio.run(run())
     assert ids(found) == ["b", "c"]
-    assert hops[-1] == "recommendation"
-    assert set(hops[:-1]) == {"hop"}
+    assert hops[-1] == "Recommendation"
+    assert set(hops[:-1]) == {"HopTrace"}
     assert len(listed) == 2
     assert item == {"item_id": "b", "title": "T b", "profile": "profile of b"}
     assert around["nodes"][0]["item_id"] == "a"

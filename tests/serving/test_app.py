@@ -17,7 +17,7 @@ import pytest
 from coldray import storage
 from coldray.encode.sentence_model import TextEncoder
 from coldray.errors import UserError
-from coldray.graph.store import GraphStore, writing
+from coldray.graph.store import GraphStore, manifests, writing
 from coldray.serving.access import add_token
 from coldray.serving.app import build
 from tests.plugins.llm import ScriptedAddress
@@ -202,7 +202,8 @@ def test_a_killed_writer_comes_back(service):
 
 
 def test_a_store_that_is_gone_is_served_from_memory(service):
-    version = service("GET", "/v1/status").json()["graph_version"]
+    version = max(manifests(service.graph))
+    service.wait(version)
     shutil.move(service.graph, service.graph + "-away")
     try:
         deadline = time.monotonic() + 20

@@ -43,10 +43,29 @@ def test_a_host_header_or_a_doubled_slash_opens_nothing(client):
     assert client("GET", "/v1/status", headers={"Host": "127.0.0.1/healthz?x="}).status_code == 401
 
 
-def test_an_open_service_answers_its_own_machine_alone(make_client):
-    assert make_client(gated=False)("GET", "/v1/status").status_code == 200
-    refused = make_client(gated=False, address="10.0.0.7")("GET", "/v1/status")
-    assert refused.status_code == 403
+@pytest.mark.parametrize(
+    ("address", "host", "status"),
+    [
+        ("127.0.0.1", "127.0.0.1:8000", 200),
+        ("127.0.0.1", "localhost", 200),
+        ("::1", "[::1]:8000", 200),
+        ("10.0.0.7", "127.0.0.1:8000", 403),
+        ("127.0.0.1", "evil.example:8000", 403),
+        ("127.0.0.1", "", 403),
+    ],
+)
+def test_an_open_service_answers_its_own_machine_under_its_own_name_alone(make_client, address, host, status):
+    client = make_client(gated=False, address=address)
+    assert client("GET", "/v1/status", headers={"Host": host}).status_code == status
+
+
+def test_a_form_of_another_site_writes_nothing(make_client, stand_in):
+    client = make_client(gated=False)
+    body = b'{"items": [{"item_id": "x", "title": "X"}]}'
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):
+        headers = {"Host": "127.0.0.1", "Content-Type": kind, "Origin": "http://evil.example"}
+        assert client("POST", "/v1/items", content=body, headers=headers).status_code in (403, 415, 422)
+    assert stand_in.asked == []
 
 
 def test_a_recommendation_and_its_defaults(client, stand_in):

@@ -1,6 +1,7 @@
 """One vLLM on Ray Serve, asked by several."""
 
 import asyncio
+import contextlib
 import time
 
 import psutil
@@ -43,14 +44,22 @@ async def asks(smollm):
     await engines[0].close()
 
 
+def named(process, name):
+    """Return the descendants of a process that have a name in their command lines."""
+    found = []
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if name in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
 async def outlives(name, said):
-    """Kill our processes of a name: that is said, and the same engine answers once Serve has made another replica."""
+    """Kill the replica, or a process of it: that is said, and the same engine answers once Serve has made another replica."""
     engine = make_engine(Shared(app="test-llm"))
     request = Request("t@1", "Be brief.", f"Is {name} a drink?", max_tokens=8, choices=("yes", "no"))
-    ours = [process for process in psutil.Process().children(recursive=True) if process.is_running()]
-    killed = [process for process in ours if name in " ".join(process.cmdline())]
-    assert killed
-    for process in killed:
+    (replica,) = named(psutil.Process(), "ray::ServeReplica:test-llm:llm")
+    for process in [replica] if name in " ".join(replica.cmdline()) else named(replica, name):
         process.kill()
     deadline, told = time.monotonic() + 240, set()
     while True:

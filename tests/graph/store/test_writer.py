@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from coldray.errors import UserError
 from coldray.graph.store import GraphStore, manifests, prune, rollback, writing
+from tests.plugins.graph import Catalogue
 
 WORDS = ["red pen", "Red Pens", "ink", "paper", "papers", "box", "blue", "green tea", "ab", "ba"]
 features = st.lists(st.sampled_from(WORDS), min_size=1, max_size=4)
@@ -172,8 +173,8 @@ def test_an_empty_graph_is_not_published(catalogue, tmp_path):
 
 KILLED = """
     import os, signal, sys
-    sys.path.insert(0, {tests!r})
-    from conftest import Catalogue
+    sys.path.insert(0, {root!r})
+    from tests.plugins.graph import Catalogue
     import coldray.graph.store.writer as w
 
     # Dies before the n-th change of a table or manifest.
@@ -196,7 +197,7 @@ KILLED = """
 @pytest.mark.slow
 def test_a_writer_killed_at_any_step_leaves_the_last_whole_version(catalogue, tmp_path):
     script = tmp_path / "killed.py"
-    script.write_text(textwrap.dedent(KILLED.format(tests=str(Path(__file__).parents[1]))))
+    script.write_text(textwrap.dedent(KILLED.format(root=str(Path(__file__).parents[3]))))
     uri = str(tmp_path / "graph")
     catalogue.write(uri, {"1": ["ink"], "2": ["paper", "ink"], "3": ["box"]})
     before, done, step = catalogue.state(uri), False, 0
@@ -217,9 +218,6 @@ def test_a_writer_killed_at_any_step_leaves_the_last_whole_version(catalogue, tm
 
 
 def write_some(uri, items):
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from conftest import Catalogue
-
     for item in items:
         Catalogue().write(uri, {item: ["ink", item]})
 

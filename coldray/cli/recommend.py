@@ -128,7 +128,9 @@ def _engine(llm: Any) -> Any:
     from coldray.llm.settings import Shared, make_engine
 
     click.echo(f"asking {getattr(llm, 'model', llm.engine)}; a local model is loaded first", err=True)
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(
+        ENVIRONMENT | {"VLLM_LOGGING_LEVEL": "ERROR"}
+    )  # its warnings are not for who reads the list
     if isinstance(llm, Shared):
         from coldray.data.prepare import start_ray
 

@@ -42,8 +42,8 @@ def find_anchors(store: GraphStore, history: Sequence[str], most: int, embed: Em
     """Return where the newest `most` of a history stand (ColdRAG, section 3.2).
 
     Each is an item's id, an item's title, or any text, for which the entity with the nearest description stands, in a
-    large graph the item. Without
-    `embed` texts that are no title remain unknown. What is given twice counts where it was given last.
+    large graph the item. Without `embed` texts that are no title remain unknown. What is given twice counts where it was
+    given last.
     """
     given = list(dict.fromkeys(reversed(history)))[:most][::-1]
     positions = store.items(given)

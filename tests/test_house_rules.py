@@ -24,7 +24,7 @@ MAX_PARAMETERS = 8
 RAY_DATA_MODULES = {"coldray.data.prepare", "coldray.encode.pipeline", "coldray.graph.pipeline"}
 EDGE = {"sweep": {"ray", "mlflow"}, "cli": {"ray", "mlflow"}, "llm": {"ray"}, "serving": {"ray"}}
 # Layers that do not know each other.
-APART = {"llm", "graph", "retrieval"}, {"models", "transfer", "training"}
+APART = {"llm", "graph", "retrieval", "zeroshot"}, {"models", "transfer", "training"}
 
 PLATFORM_LOCKS = (
     "linux-x86_64",

@@ -45,18 +45,22 @@ def graph() -> None:
 @CONFIG
 @MODEL
 @click.option("--limit", type=click.IntRange(min=1), help="The catalogue's first items alone.")
+@click.option("--split", metavar="NAME", help="Items of this split of the data set alone.")
 @click.option(
     "--retry-failed", is_flag=True, help="Ask again about the items that failed, and about no others."
 )
 @ADDRESS
 @JSON
-def build(
-    folder: str, graph: str | None, limit: int | None, retry_failed: bool, as_json: bool, **options: Any
-) -> None:
+def build(folder: str, graph: str | None, retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Build the graph of the catalogue, or bring it up to date: only what changed is asked about.
 
     An interrupted build goes on where it stopped; a killed one asks again for what came in its last seconds.
     """
+    limit, split = options.pop("limit"), options.pop("split")
+    if split is not None:
+        if limit is not None:
+            raise UserError("--limit and --split: give one of them")
+        limit = _items_of(folder, split)
     items = os.path.join(folder, "items.parquet")
     _run(folder, graph, items, as_json, options, limit=limit, scope="failed" if retry_failed else "catalogue")
 
@@ -209,6 +213,12 @@ def _run(
         items, place, settings, key=openai_key(settings.llm), progress=Meter(), waiting=_say, **how
     )
     _print(made, as_json)
+
+
+def _items_of(folder: str, split: str) -> frozenset[str]:
+    from coldray.data.dataset import load_split
+
+    return frozenset(load_split(folder, split).item_ids.to_pylist())
 
 
 def _place(folder: str, graph: str | None) -> str:

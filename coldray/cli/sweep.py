@@ -8,18 +8,18 @@ import click
 
 from coldray.cli.report import report, validate
 
-_runs = click.option(
+RUNS = click.option(
     "--runs", default="runs", show_default=True, help="Folder or URI for backbones, results and MLflow."
 )
-_tracking = click.option(
+TRACKING = click.option(
     "--tracking-uri",
     envvar="MLFLOW_TRACKING_URI",
     help="An MLflow server; without one, one is started below --runs.",
 )
-_address = click.option(
+ADDRESS = click.option(
     "--address", envvar="RAY_ADDRESS", help="A running Ray cluster; without one, one is started here."
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 
 
 @click.group()
@@ -33,34 +33,35 @@ sweep.add_command(validate)
 
 @sweep.command()
 @click.argument("file", type=click.Path(dir_okay=False))
-@_runs
-@_tracking
-@_address
-@_json
+@RUNS
+@TRACKING
+@ADDRESS
+@JSON
 def run(file: str, **options: Any) -> None:
     """Run the sweep that the YAML FILE describes; what is finished already is not run again."""
     from coldray.settings import load_yaml
     from coldray.sweep.config import SweepSettings
 
-    _run(load_yaml(file, SweepSettings), resume=False, **options)
+    start(load_yaml(file, SweepSettings), resume=False, **options)
 
 
 @sweep.command()
 @click.argument("name")
-@_runs
-@_tracking
-@_address
-@_json
+@RUNS
+@TRACKING
+@ADDRESS
+@JSON
 def resume(name: str, runs: str, **options: Any) -> None:
     """Go on with the sweep NAME, the one started last under it, from the last epoch of what was being trained."""
     from coldray.sweep.run import load_sweep
 
-    _run(load_sweep(runs, name)[0], runs=runs, resume=True, **options)
+    start(load_sweep(runs, name)[0], runs=runs, resume=True, **options)
 
 
-def _run(
+def start(
     settings: Any, *, runs: str, tracking_uri: str | None, address: str | None, as_json: bool, resume: bool
 ) -> None:
+    """Run a sweep, tell how it goes, and print what came out. Raises UserError where cells failed."""
     os.environ.setdefault(
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"
     )  # results are MLflow's, not a file a trial
@@ -70,6 +71,7 @@ def _run(
     os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # a busy machine is slow to start
     from rich.console import Console
 
+    from coldray.cli.llm import openai_key
     from coldray.errors import UserError
     from coldray.sweep.report import rich_table, to_json
     from coldray.sweep.run import run_sweep
@@ -78,7 +80,8 @@ def _run(
         click.echo(line, err=True)
 
     try:
-        outcome = run_sweep(settings, runs, tracking_uri, address=address, resume=resume, say=say)
+        key = None if settings.zeroshot is None else openai_key(settings.zeroshot.llm)
+        outcome = run_sweep(settings, runs, tracking_uri, address=address, resume=resume, say=say, key=key)
     except KeyboardInterrupt:
         say(f"go on with: coldray sweep resume {settings.name} --runs {runs}")
         raise

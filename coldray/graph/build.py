@@ -88,7 +88,7 @@ def build_graph(
     *,
     key: SecretStr | None = None,
     scope: Scope = "catalogue",
-    limit: int | None = None,
+    limit: int | frozenset[str] | None = None,
     progress: Progress = lambda done, total, usage: None,
     waiting: Callable[[str], None] = lambda message: None,
 ) -> Built:
@@ -96,7 +96,7 @@ def build_graph(
 
     Items that are new or changed, in their row or in the settings, are described. Of the scope `catalogue` those that it no
     longer has are removed; of `items`, which are only some, none is; of `failed` only items that failed before are
-    described. `limit` takes the catalogue's first items alone.
+    described. `limit` takes the catalogue's first items alone, or those with these ids.
     One process builds a graph at a time; another waits. What was answered by the time of an interruption is not asked
     again. Raises UserError for a catalogue or setting that does not do, ServiceError if the model cannot be reached.
     """
@@ -187,13 +187,19 @@ def remove_items(
     return Built(version, removed=len(ids), unchanged=len(known) - len(ids), seconds=time.monotonic() - began)
 
 
-def make_plan(items: str, columns: list[str], recipe: str, known: dict[str, str], limit: int | None) -> Plan:
+def make_plan(
+    items: str, columns: list[str], recipe: str, known: dict[str, str], limit: int | frozenset[str] | None
+) -> Plan:
     """Return what of the catalogue has to be done, given the `content` of the items that the graph has."""
+    first = limit if isinstance(limit, int) else None
+    wanted = limit if isinstance(limit, frozenset) else None
     rows: Rows = []
     contents: dict[str, str] = {}
     seen: set[str] = set()
-    for group, number, row in catalogue_rows(items, columns, limit):
+    for group, number, row in catalogue_rows(items, columns, first):
         item_id = str(row[c.ITEM])
+        if wanted is not None and item_id not in wanted:
+            continue
         if item_id in seen:
             raise UserError(f"{items}: has the item {item_id} twice; give each item one row")
         seen.add(item_id)

@@ -24,6 +24,8 @@ from coldray.llm.engine import (
 from coldray.llm.models import identity
 from coldray.llm.settings import VLLM
 
+_BATCHED_TOKENS = 4096
+"""of all requests in one step on a CPU, at least"""
 _CHARACTERS = 16
 """more characters than a token ever has on average; what is beyond is not looked at"""
 
@@ -37,6 +39,9 @@ class VLLMEngine:
         options: dict[str, Any] = {}
         if vllm.platforms.current_platform.is_cpu():
             options["kv_cache_memory_bytes"] = int(settings.cache_gib * 2**30)
+            # A prompt read in parts and a seed together end the CPU worker (RuntimeError, no offset of a CPU generator).
+            options["enable_chunked_prefill"] = False
+            options["max_num_batched_tokens"] = max(settings.max_length, _BATCHED_TOKENS)
         else:
             options["gpu_memory_utilization"] = settings.gpu_memory
         arguments = vllm.AsyncEngineArgs(

@@ -1,4 +1,4 @@
-"""Baselines without gradient training, as scorers: popularity, item-KNN, history average."""
+"""Baselines without gradient training, as scorers: popularity, item-KNN by users or by content, history average."""
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +37,12 @@ class HistoryAverage:
 
     max_length = 1 << 30
 
-    def __init__(self, content: npt.NDArray[np.float32], device: torch.device = CPU) -> None:
-        """Take content [num_items + 1, d], row 0 zero."""
+    def __init__(self, content: Tensor, items: Tensor | None = None) -> None:
+        """Take content [num_items + 1, d], row 0 zero, and the vectors of the items to rank where they are others."""
         self.num_items = len(content) - 1
-        self.device = device
-        self._content = torch.from_numpy(content).to(device)
+        self.device = content.device
+        self._content = content
+        self._items = content if items is None else items
 
     def encode(self, histories: Tensor, lengths: Tensor) -> Tensor:
         """Return the mean embeddings [B, d], zero for an empty history."""
@@ -49,21 +50,26 @@ class HistoryAverage:
 
     def scores(self, users: Tensor) -> Tensor:
         """Return scores [B, num_items + 1]."""
-        return users @ self._content.T
+        return users @ self._items.T
 
 
 class ItemKNN:
     """Scores an item by its summed similarity to the history's items (Sarwar et al., 2001).
 
-    Similarity is the cosine of two items' users in training sequences; of each item the `k` largest are kept.
+    Of each item the `k` largest similarities are kept.
     """
 
     max_length = 1 << 30
     device = CPU
 
-    def __init__(self, train: Sequences, num_items: int, k: int = 100) -> None:
-        """Compute the similarities from the training sequences."""
-        self.num_items = num_items
+    def __init__(self, similarity: sp.csr_matrix) -> None:
+        """Take the similarities [num_items + 1, num_items + 1] of the history's items (rows) to all."""
+        self.num_items = similarity.shape[0] - 1
+        self._similarity = similarity
+
+    @classmethod
+    def of_users(cls, train: Sequences, num_items: int, k: int = 100) -> "ItemKNN":
+        """Return it with the cosine of two items' users in the training sequences."""
         rows = np.repeat(np.arange(len(train)), train.lengths)
         users = sp.csr_matrix(
             (np.ones(len(rows), np.float32), (rows, train.items)), (len(train), num_items + 1)
@@ -75,7 +81,17 @@ class ItemKNN:
             _largest((columns[:, start : start + 1024].T @ columns).tocsr(), start, k)
             for start in range(0, num_items + 1, 1024)
         ]
-        self._similarity = sp.vstack(blocks, format="csr")
+        return cls(sp.vstack(blocks, format="csr"))
+
+    @classmethod
+    def of_content(cls, content: npt.NDArray[np.float32], k: int = 100) -> "ItemKNN":
+        """Return it with the cosine of two items' content [num_items + 1, e], row 0 zero: new items have it too."""
+        unit = content / np.maximum(np.linalg.norm(content, axis=1, keepdims=True), 1e-12)
+        blocks = [
+            _largest(sp.csr_matrix(np.maximum(unit[start : start + 1024] @ unit.T, 0)), start, k)
+            for start in range(0, len(unit), 1024)
+        ]
+        return cls(sp.vstack(blocks, format="csr"))
 
     def encode(self, histories: Tensor, lengths: Tensor) -> Tensor:
         """Return the histories themselves."""

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from coldray.evaluation.significance import Interval, holm, paired_bootstraps, paired_tests, seed_test
 from coldray.sweep import artifacts as a
+from coldray.sweep.methods import WALKING
 from coldray.sweep.validate import CellResult
 
 HEADLINE_METRIC = "cold_NDCG@10"
@@ -114,13 +115,14 @@ class Tables:
 
 def aggregate(spec: a.SweepSpec, results: Sequence[CellResult]) -> Tables:
     """Return the tables of `results`, which `coldray.sweep.validate.validate` let through, in their order."""
-    variants: dict[tuple[str, int | None], list[CellResult]] = {}
+    variants: dict[str, list[CellResult]] = {}
     for result in results:
-        variants.setdefault((result.cell.method, result.cell.k), []).append(result)
+        if not result.cell.varied:  # an analysis has tables of its own
+            variants.setdefault(result.cell.variant, []).append(result)
     groups = [sorted(group, key=lambda result: result.cell.seed) for group in variants.values()]
     groups.sort(key=lambda group: _position(group[0].cell, spec))
-    rows = tuple(_row(group) for group in groups)
-    first = next((i for i, row in enumerate(rows) if row.method == spec.baseline), None)
+    rows = tuple(_row(group, spec) for group in groups)
+    first = _baseline(spec, rows)
     if first is None:
         return Tables(rows, None, (), (), _counts(results))
     others = [group for i, group in enumerate(groups) if i != first]
@@ -140,6 +142,14 @@ def _position(cell: a.CellSpec, spec: a.SweepSpec) -> tuple[bool, str, int]:
     )
 
 
+def _baseline(spec: a.SweepSpec, rows: Sequence[Row]) -> int | None:
+    """Return which row the others are compared with: the baseline, or the best that is not ColdRAG."""
+    if spec.baseline != "best":
+        return next((i for i, row in enumerate(rows) if row.method == spec.baseline), None)
+    others = [i for i, row in enumerate(rows) if row.method not in WALKING]
+    return max(others, key=lambda i: rows[i].headline[HEADLINE_METRIC].mean, default=None)
+
+
 def _counts(results: Sequence[CellResult]) -> dict[str, int]:
     if not results:
         return dict.fromkeys(a.COUNTS, 0)
@@ -147,11 +157,11 @@ def _counts(results: Sequence[CellResult]) -> dict[str, int]:
     return {"users": len(cold), "cold_users": int(cold.sum()), "warm_users": int((~cold).sum())}
 
 
-def _row(group: Sequence[CellResult]) -> Row:
+def _row(group: Sequence[CellResult], spec: a.SweepSpec) -> Row:
     """Return the statistics of one variant's results, one a seed."""
     values = {
         protocol: {name: statistic([result.values[protocol][name] for result in group]) for name in a.METRICS}
-        for protocol in a.PROTOCOLS
+        for protocol in spec.protocols
     }
     cell = group[0].cell
     return Row(

@@ -27,10 +27,20 @@ EVALUATION = "cold-start-evaluation.csv.gz"
 RANKS = "ranks.parquet"
 TRANSFER = "transfer.parquet"
 SELECTION = "selection.json"
+SEARCH = "search.json"
+RECOMMENDED = "recommended.parquet"
+GRAPH = "graph.json"
+OPTIONAL = (TRANSFER, SELECTION, SEARCH, RECOMMENDED, GRAPH)
+"""files that only some methods leave"""
 SIZE_LIMITS = {SWEEP: 64 << 20, TASK: 1 << 20, EVALUATION: 1 << 20, RANKS: 1 << 30, TRANSFER: 1 << 30} | {
-    SELECTION: 16 << 20
+    SELECTION: 16 << 20,
+    SEARCH: 1 << 20,
+    RECOMMENDED: 1 << 30,
+    GRAPH: 1 << 20,
 }
 """bytes that a file may have"""
+USAGE = ("calls", "prompt_tokens", "completion_tokens")
+"""what recommended.parquet says that a user's answers took"""
 ROW_LIMIT = 50_000_000
 
 KIND_TAG, NAME_TAG = "coldray.kind", "coldray.name"
@@ -89,6 +99,8 @@ class DatasetSpec(Settings):
     embedding_fingerprint: Hex | None
     modalities: dict[Annotated[str, Field(max_length=100)], Hex] = Field(default_factory=dict)
     """fingerprints of further embeddings, by name"""
+    cold_users: int | None = None
+    """most test users, all with a cold target; None: all test users"""
 
 
 class CellSpec(Settings):
@@ -102,11 +114,19 @@ class CellSpec(Settings):
     training: dict[str, Any] | None
     transfer: dict[str, Any] | None
     selection: dict[str, Any] | None = None
+    content: dict[str, Any] | None = None
+    question: dict[str, Any] | None = None
+    varied: Annotated[str, Field(max_length=100)] = ""
 
     @property
     def label(self) -> str:
         """What runs and lists call it."""
-        return f"{variant_label(self.method, self.k)} seed={self.seed}"
+        return f"{self.variant} seed={self.seed}"
+
+    @property
+    def variant(self) -> str:
+        """What tables call it."""
+        return variant_label(self.method, self.k, self.varied)
 
 
 class SweepSpec(Settings):
@@ -117,12 +137,18 @@ class SweepSpec(Settings):
     sweep_id: Hex
     dataset: DatasetSpec
     baseline: Method
+    """"best": the best method that is not ColdRAG"""
     cells: tuple[CellSpec, ...]
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of the cells, ascending."""
         return tuple(sorted({cell.seed for cell in self.cells}))
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """The settings in which it is evaluated: the headline alone where only users with a cold target are."""
+        return PROTOCOLS if self.dataset.cold_users is None else PROTOCOLS[:1]
 
 
 def _whole(transfer: dict[str, Any]) -> dict[str, Any]:
@@ -218,9 +244,9 @@ class ColdItems:
 S = TypeVar("S", bound=Settings)
 
 
-def variant_label(method: str, k: int | None) -> str:
-    """Return what tables and runs call a method with its neighbourhood size."""
-    return method if k is None else f"{method} K={k}"
+def variant_label(method: str, k: int | None, varied: str = "") -> str:
+    """Return what tables and runs call a method with its neighbourhood size, or the setting that an analysis varies."""
+    return " ".join(filter(None, (method, "" if k is None else f"K={k}", varied)))
 
 
 def metric_key(metric: str) -> str:
@@ -257,8 +283,10 @@ def read_spec(data: bytes, kind: type[S], name: str) -> S:
         raise InvalidRunError(f"{name}: is not JSON ({error})") from error
 
 
-def read_evaluation(path: Path) -> dict[Protocol, dict[str, float]]:
-    """Return per protocol the metrics and counts of a cold-start-evaluation.csv.gz.
+def read_evaluation(
+    path: Path, protocols: tuple[Protocol, ...] = PROTOCOLS
+) -> dict[Protocol, dict[str, float]]:
+    """Return per protocol the metrics and counts of a cold-start-evaluation.csv.gz, which has those of `protocols`.
 
     Raises InvalidRunError.
     """
@@ -268,9 +296,9 @@ def read_evaluation(path: Path) -> dict[Protocol, dict[str, float]]:
         rows = list(csv.DictReader(io.StringIO(data[: SIZE_LIMITS[EVALUATION]].decode())))
     except (OSError, EOFError, ValueError, csv.Error) as error:
         raise InvalidRunError(f"{EVALUATION}: cannot be read ({error})") from error
-    if len(rows) != len(PROTOCOLS):
+    if len(rows) != len(protocols):
         raise InvalidRunError(
-            f"{EVALUATION}: has {len(rows)} rows, not one for each of the {len(PROTOCOLS)} settings"
+            f"{EVALUATION}: has {len(rows)} rows, not one for each of the {len(protocols)} settings"
         )
     found: dict[Protocol, dict[str, float]] = {}
     for row in rows:
@@ -287,7 +315,7 @@ def read_ranks(path: Path) -> tuple[TestUsers, dict[str, Int32]]:
     Raises InvalidRunError.
     """
     columns = [protocol.column for protocol in PROTOCOLS]
-    table = _read_parquet(path, ["user_id", "target", "cold", "train_count", *columns]).sort_by("user_id")
+    table = read_parquet(path, ["user_id", "target", "cold", "train_count", *columns]).sort_by("user_id")
     users = table["user_id"].cast(pa.string()).combine_chunks()
     if len(users.unique()) != len(users):
         raise InvalidRunError(f"{RANKS}: a user has two rows")
@@ -307,7 +335,7 @@ def read_transfer(path: Path) -> ColdItems:
 
     Raises InvalidRunError unless all gates are in 0..1, all similarities in -1..1 and all items distinct.
     """
-    table = _read_parquet(path, ["item_id", "item", "gate", "max_similarity"])
+    table = read_parquet(path, ["item_id", "item", "gate", "max_similarity"])
     columns = {}
     for name, low in (("gate", 0.0), ("max_similarity", -1.0)):
         if not pa.types.is_floating(table.schema.field(name).type):
@@ -321,7 +349,7 @@ def read_transfer(path: Path) -> ColdItems:
     return ColdItems(items, columns["gate"], columns["max_similarity"])
 
 
-def _read_parquet(path: Path, columns: list[str]) -> pa.Table:
+def read_parquet(path: Path, columns: list[str]) -> pa.Table:
     """Return columns without nulls of a Parquet file of bounded length."""
     try:
         with pq.ParquetFile(path) as file:

@@ -5,36 +5,17 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from coldray.settings import Settings
+from coldray.sweep.methods import (
+    ASKING,
+    NEEDS_EMBEDDING,
+    TRANSFERRING,
+    WALKING,
+    Method,
+)
 from coldray.training import TrainingSettings
 from coldray.transfer import SelectionSettings, TransferSettings
 from coldray.transfer.residuals import Space
-
-Method = Literal[
-    "sasrec",
-    "content-init",
-    "delta",
-    "delta+knn",
-    "delta+knn+gate",
-    "delta+selected",
-    "history-average",
-    "popularity",
-    "item-knn",
-]
-TRAINED: dict[Method, Literal["sasrec", "content-init", "delta"]] = {
-    "sasrec": "sasrec",
-    "content-init": "content-init",
-    "delta": "delta",
-    "delta+knn": "delta",
-    "delta+knn+gate": "delta",
-    "delta+selected": "delta",
-}
-"""the variant that each trained method's backbone is"""
-TRANSFERRING: tuple[Method, ...] = ("delta+knn", "delta+knn+gate")
-"""methods that transfer with the settings of the file, at each K"""
-SELECTING: Method = "delta+selected"
-"""the method that transfers with settings that it chooses itself, on pseudo-cold items"""
-TO_COLD: tuple[Method, ...] = (*TRANSFERRING, SELECTING)
-NEEDS_EMBEDDING: tuple[Method, ...] = ("content-init", "delta", *TO_COLD, "history-average")
+from coldray.zeroshot.settings import ZeroShotSettings
 
 
 class Resources(Settings):
@@ -63,7 +44,16 @@ class SweepSettings(Settings):
         "transfer.also, and by delta+selected, which chooses among them",
     )
     methods: tuple[Method, ...] = Field(("delta", "delta+knn+gate", "history-average"), min_length=1)
-    baseline: Method = Field("delta", description="what the report compares with")
+    baseline: Method | Literal["best"] = Field(
+        "delta",
+        description="what the report compares with; best: of all but ColdRAG and its ablations the one with the highest cold "
+        "NDCG@10",
+    )
+    cold_users: int | None = Field(
+        None,
+        ge=1,
+        description="test on so many users whose target is cold, drawn once, and on nobody else; null: on all test users",
+    )
     k: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (10, 25, 50, 100), description="neighbours, for methods that transfer"
     )
@@ -72,6 +62,13 @@ class SweepSettings(Settings):
     transfer: TransferSettings = TransferSettings()
     selection: SelectionSettings = Field(
         SelectionSettings(), description="how delta+selected chooses its transfer"
+    )
+    search: bool = Field(
+        True,
+        description="choose settings of unisrec, clcrec and tdro on items taken out of training; false: take the papers'",
+    )
+    zeroshot: ZeroShotSettings | None = Field(
+        None, description="of the methods that ask a language model, and those alone"
     )
     share_backbones: bool = Field(
         True, description="train once for all K; false trains each cell's own, to the same numbers"
@@ -104,7 +101,7 @@ class SweepSettings(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> "SweepSettings":
-        if self.baseline not in self.methods:
+        if self.baseline != "best" and self.baseline not in self.methods:
             raise ValueError(f"baseline {self.baseline} is not among methods; add it or name another")
         if self.baseline in TRANSFERRING:
             raise ValueError(
@@ -114,6 +111,15 @@ class SweepSettings(Settings):
             raise ValueError(f"embedding is null, but {needing[0]} needs one")
         if any(m in TRANSFERRING for m in self.methods) and not self.k:
             raise ValueError("k is empty, but a method transfers; name at least one")
+        asking = [method for method in self.methods if method in ASKING]
+        if asking and (self.zeroshot is None or self.cold_users is None):
+            raise ValueError(
+                f"{asking[0]} asks a language model: name one in zeroshot, and a number of cold_users"
+            )
+        if self.baseline == "best" and all(method in WALKING for method in self.methods):
+            raise ValueError(
+                "baseline is best, but methods has nothing besides ColdRAG; add what it is compared with"
+            )
         if "variant" in self.training.model_fields_set:
             raise ValueError("training.variant follows from methods; remove it")
         if {"k"} & self.transfer.model_fields_set:

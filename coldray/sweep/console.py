@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from coldray.sweep.artifacts import variant_label
 from coldray.sweep.grid import Cell
 from coldray.sweep.trial import FAILURE
 
@@ -19,8 +20,7 @@ ROWS = 12
 
 def label(cell: Cell) -> str:
     """Return what a person calls the cell."""
-    neighbours = "" if cell.k is None else f" K={cell.k}"
-    return f"{cell.method}{neighbours} seed={cell.seed}"
+    return f"{variant_label(cell.method, cell.k, cell.varied)} seed={cell.seed}"
 
 
 class SweepConsole(Callback):
@@ -69,16 +69,18 @@ class SweepConsole(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Show the epoch that was just trained."""
-        if "epoch" in result:
-            epoch, ndcg, speed = (
-                result["epoch"],
-                result["validation_ndcg_at_10"],
-                result["sequences_per_second"],
-            )
-            name = label(trial.config["cell"])
-            self._now[trial.trial_id] = (
-                f"{name}: epoch {epoch}, validation NDCG@10 {ndcg:.4f}, {speed:,.0f} sequences/s"
-            )
+        said = {
+            "epoch": "epoch {:.0f}",
+            "probe": "choosing settings, {:.0f} tried",
+            "users": "{:.0f} users asked for",
+            "validation_ndcg_at_10": "validation NDCG@10 {:.4f}",
+            "sequences_per_second": "{:,.0f} sequences/s",
+        }
+        told = [form.format(result[name]) for name, form in said.items() if name in result]
+        if "users" in result:
+            told = told[1:]  # here an epoch is but a report
+        if told:
+            self._now[trial.trial_id] = ": ".join((label(trial.config["cell"]), ", ".join(told)))
             self._refresh()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

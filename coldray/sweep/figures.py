@@ -22,7 +22,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = {"history-average": (0, (1, 1.5)), "content-init": (0, (6, 2, 1, 2))}
 """methods without K that are drawn beside the baseline, with their dashes"""
 PNG_DPI = 200
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "text.color": INK,
@@ -49,7 +49,7 @@ def draw(tables: Tables) -> dict[str, Figure]:
     """Return the figures that the results give, by name: `cold-by-k`, `gates`, `gains`. May be none."""
     transfer = [row for row in tables.rows if row.k is not None]
     figures: dict[str, Figure] = {}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         if transfer and tables.counts["cold_users"]:
             figures["cold-by-k"] = _cold_by_k(tables, transfer)
         selected = [row for row in tables.rows if row.selections and row.selections[0].finalists]
@@ -72,7 +72,7 @@ def png(figure: Figure) -> bytes:
 def svg(figure: Figure, name: str) -> str:
     """Return a figure as an SVG element for a page: text in the page's colour, ids of its own, no address."""
     sink = io.StringIO()
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
         figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = sink.getvalue()
     text = text[text.index("<svg") :]

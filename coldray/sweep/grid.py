@@ -7,16 +7,21 @@ from coldray import storage
 from coldray.data.dataset import read_manifest, split_folder
 from coldray.errors import UserError
 from coldray.settings import digest
-from coldray.sweep.config import (
+from coldray.sweep.config import SweepSettings
+from coldray.sweep.methods import (
+    ASKING,
+    CONTENT,
     NEEDS_EMBEDDING,
+    REDUCED,
     SELECTING,
     TO_COLD,
     TRAINED,
     TRANSFERRING,
     Method,
-    SweepSettings,
 )
+from coldray.sweep.questions import Question, make_questions
 from coldray.training import TrainingSettings
+from coldray.training.content import KINDS, ContentSettings
 from coldray.transfer import SelectionSettings, TransferSettings
 
 
@@ -34,6 +39,12 @@ class Cell:
     """the block `dataset` of sweep.json: where the data is, and its fingerprints"""
     selection: SelectionSettings | None = None
     """how the transfer is chosen, where it is"""
+    content: ContentSettings | None = None
+    """of a baseline that is trained to map content to recommendations"""
+    search: bool = False
+    """whether some of these are chosen on pseudo-cold items"""
+    question: Question | None = None
+    """of a method that asks a language model"""
 
     @property
     def k(self) -> int | None:
@@ -65,9 +76,24 @@ class Cell:
         return digest({"data": data, "training": settings[0], "selection": settings[1]})
 
     @property
+    def search_id(self) -> str | None:
+        """Hash of all that searched settings depend on; the cell's seed has no part in it."""
+        if self.content is None or not self.search:
+            return None
+        data = {key: self.data[key] for key in ("split", "fingerprint", "embedding_fingerprint")}
+        return digest({"data": data, "method": self.method, "content": self.content.model_dump(mode="json")})
+
+    @property
     def shared_ids(self) -> tuple[str, ...]:
-        """What the cell needs that other cells may need as well: a backbone, a chosen transfer."""
-        return tuple(shared for shared in (self.backbone_id, self.selection_id) if shared is not None)
+        """What the cell needs that other cells may need as well: a backbone, a chosen transfer, settings, a taxonomy."""
+        asked = None if self.question is None else self.question.shared_id
+        shared = (self.backbone_id, self.selection_id, self.search_id, asked)
+        return tuple(found for found in shared if found is not None)
+
+    @property
+    def varied(self) -> str:
+        """The setting that an analysis changes and its value; "" of a cell of the comparison."""
+        return "" if self.question is None else self.question.varied
 
     @property
     def cell_id(self) -> str:
@@ -89,7 +115,16 @@ class Cell:
             "training": training,
             "transfer": None if self.transfer is None else self.transfer.model_dump(mode="json"),
             "selection": None if self.selection is None else self.selection.model_dump(mode="json"),
-        }
+        } | self._more()
+
+    def _more(self) -> dict[str, Any]:
+        """Return what only some methods have: not there for the others, so that their ids do not depend on it."""
+        more: dict[str, Any] = {}
+        if self.content is not None:
+            more["content"] = self.content.model_dump(mode="json") | {"search": self.search}
+        if self.question is not None:
+            more["question"] = self.question.record()
+        return more | ({"varied": self.varied} if self.varied else {})
 
     def entry(self) -> dict[str, Any]:
         """Return the cell as an entry of sweep.json's cells."""
@@ -99,7 +134,8 @@ class Cell:
         """Return the cell's settings, flat, as MLflow's params."""
         modalities = self.data.get("modalities", {})
         data = self.data | ({"modalities": ", ".join(sorted(modalities))} if modalities else {})
-        parts = [data, *(part for part in (self.training, self.transfer) if part is not None)]
+        parts = [data, *(part for part in (self.training, self.transfer, self.content) if part is not None)]
+        parts += [self._more()] if self.question is not None else []
         flat: dict[str, Any] = {}
         for part in parts:
             plain = part if isinstance(part, dict) else part.model_dump(mode="json")
@@ -119,9 +155,24 @@ def make_cells(settings: SweepSettings) -> list[Cell]:
     """
     data = describe_data(settings)
     cells = []
-    for method in sorted(settings.methods, key=lambda m: m in TO_COLD):
+    questions = make_questions(settings)
+    for method in sorted(settings.methods, key=lambda m: (m in TO_COLD, m in ASKING)):
+        if method in ASKING:
+            cells += [
+                Cell(method, seed, None, None, None, data, question=question)
+                for question in questions[method]
+                for seed in (settings.seeds[:1] if question.varied else settings.seeds)
+            ]
+            continue
+        if method in CONTENT:
+            content = KINDS[method][1]()
+            cells += [
+                Cell(method, seed, None, None, None, data, content=content, search=settings.search)
+                for seed in settings.seeds
+            ]
+            continue
         variant = TRAINED.get(method)
-        dim = settings.training.encoder.dim if method in (*TRAINED, "history-average") else None
+        dim = settings.training.encoder.dim if method in REDUCED else None
         selection = settings.selection if method == SELECTING else None
         training = None if variant is None else settings.training.model_copy(update={"variant": variant})
         for seed in settings.seeds:
@@ -129,7 +180,7 @@ def make_cells(settings: SweepSettings) -> list[Cell]:
                 Cell(method, seed, training, transfer, dim, data, selection)
                 for transfer in _transfers(settings, method)
             ]
-    return cells
+    return sorted(cells, key=lambda cell: bool(cell.varied))  # analyses come when the comparison is there
 
 
 def _transfers(settings: SweepSettings, method: Method) -> list[TransferSettings | None]:
@@ -151,6 +202,11 @@ def describe_data(settings: SweepSettings) -> dict[str, Any]:
     """
     split = _read_split(settings)
     transferring = [method for method in settings.methods if method in TO_COLD]
+    if settings.cold_users is not None and not split["num_cold"]:
+        raise UserError(
+            f"{split_folder(settings.dataset, settings.split)}: has no cold item, so nobody has a cold target; make the split "
+            "with --protocol leave_one_out --cold-fraction 0.1, or leave cold_users out"
+        )
     if transferring and not split["num_cold"]:
         raise UserError(
             f"{split_folder(settings.dataset, settings.split)}: has no cold item, so {transferring[0]} has nothing to "
@@ -159,16 +215,20 @@ def describe_data(settings: SweepSettings) -> dict[str, Any]:
     embedding = None
     if settings.embedding is not None:
         folder, embedding = _read_embedding(settings, settings.embedding, split)
-        if any(method in NEEDS_EMBEDDING for method in settings.methods):
+        if any(method in NEEDS_EMBEDDING and method in REDUCED for method in settings.methods):
             _check_size(settings.training.encoder.dim, folder, embedding["dim"], split["num_warm"])
     further = {name: _read_embedding(settings, name, split)[1]["fingerprint"] for name in settings.modalities}
-    return {
-        "path": settings.dataset,
-        "split": settings.split,
-        "fingerprint": split["fingerprint"],
-        "embedding": settings.embedding,
-        "embedding_fingerprint": None if embedding is None else embedding["fingerprint"],
-    } | ({"modalities": further} if further else {})
+    return (
+        {
+            "path": settings.dataset,
+            "split": settings.split,
+            "fingerprint": split["fingerprint"],
+            "embedding": settings.embedding,
+            "embedding_fingerprint": None if embedding is None else embedding["fingerprint"],
+        }
+        | ({"modalities": further} if further else {})
+        | ({} if settings.cold_users is None else {"cold_users": settings.cold_users})
+    )
 
 
 def _read_split(settings: SweepSettings) -> dict[str, Any]:

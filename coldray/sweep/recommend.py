@@ -12,8 +12,9 @@ from coldray.data import columns as c
 from coldray.data.dataset import Sequences, Split
 from coldray.errors import UserError
 from coldray.evaluation.ranking import top_items
-from coldray.sweep.config import SELECTING, SweepSettings
+from coldray.sweep.config import SweepSettings
 from coldray.sweep.grid import Cell, make_cells
+from coldray.sweep.methods import ASKING, SELECTING
 from coldray.sweep.work import Workspace
 
 
@@ -25,7 +26,13 @@ def pick_cell(
     Raises UserError if the sweep has no such cell.
     """
     if method is None:
-        method = SELECTING if SELECTING in settings.methods else settings.baseline
+        known = [method for method in settings.methods if method not in ASKING]
+        method = settings.baseline if settings.baseline in known else next(iter(known), settings.methods[0])
+        method = SELECTING if SELECTING in known else method
+    if method in ASKING:
+        raise UserError(
+            f"method: {method} asks a language model; use coldray recommend DATASET, or coldray serve"
+        )
     cells = [cell for cell in make_cells(settings) if cell.method == method]
     if not cells:
         raise UserError(f"method: the sweep {settings.name} has {', '.join(settings.methods)}, not {method}")

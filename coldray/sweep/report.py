@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -22,15 +23,19 @@ from rich.table import Table as RichTable
 
 from coldray.errors import UserError
 from coldray.sweep import artifacts as a
+from coldray.sweep import comparison_wording as words
 from coldray.sweep import figures, wording
 from coldray.sweep.aggregate import HEADLINE_METRIC, Tables, aggregate
+from coldray.sweep.comparison import Comparison, compare
+from coldray.sweep.comparison_figures import CAPTIONS as COMPARED
+from coldray.sweep.comparison_figures import draw_comparison
 from coldray.sweep.tracking import reaching
 from coldray.sweep.validate import CellResult, LeftOut, SweepRecord, validate
 from coldray.sweep.wording import TextTable
 
 ARTIFACT_FOLDER = "report"
 PAGE = "report.html"
-FIGURES = ("cold-by-k.png", "trade-off.png", "gates.png", "gains.png")
+FIGURES = ("cold-by-k.png", "trade-off.png", "gates.png", "gains.png", *(f"{name}.png" for name in COMPARED))
 FILES = (PAGE, "results.md", "results.csv", "results.tex", *FIGURES)
 CAPTIONS = {
     "cold-by-k": "Cold NDCG@10 and Recall@10 against K: mean and standard deviation over seeds. The line and band "
@@ -41,7 +46,7 @@ CAPTIONS = {
     "right for warm ones.",
     "gates": "Gates of the cold items: 0 keeps an item's own residual, 1 takes its neighbours'.",
     "gains": "NDCG@10 gained over the baseline by how often the target was in training; intervals are over users.",
-}
+} | COMPARED
 _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -62,17 +67,48 @@ class Report:
     results: Sequence[CellResult]
     left_out: Sequence[LeftOut]
     tables: Tables
+    comparison: Comparison
+
+    @property
+    def compares(self) -> bool:
+        """Whether it is a comparison on users with a cold target."""
+        return self.record.spec.dataset.cold_users is not None
 
     @property
     def headline(self) -> str:
         """The finding in words."""
-        return wording.headline(self.record.spec, self.tables)
+        say = words.compared_headline if self.compares else wording.headline
+        return say(self.record.spec, self.tables)
+
+    def text_tables(self) -> list[TextTable]:
+        """Return the tables in which results stand, the first of them first; what is empty is left out."""
+        spec, tables, more = self.record.spec, self.tables, self.comparison
+        if self.compares:
+            made = [words.comparison_table(tables, more), wording.difference_table(tables)]
+            made += [words.cost_table(more)]
+            made += [words.analysis_table(name, points) for name, points in more.analyses.items()]
+            made += [words.growth_table(more), words.graph_table(more), words.search_table(more)]
+        else:
+            made = [wording.results_table(tables, protocol, protocol.column) for protocol in spec.protocols]
+            made += [
+                wording.difference_table(tables),
+                wording.selection_table(tables),
+                wording.gain_table(tables),
+            ]
+        return [table for table in made if table.rows]
+
+    def notes(self) -> list[str]:
+        """Return how the numbers were made and what they do not say."""
+        if self.compares:
+            return words.compared_notes(self.record.spec, self.tables)
+        return wording.notes(self.tables)
 
 
 def make_report(record: SweepRecord) -> Report:
     """Check and aggregate a sweep."""
     results, left_out = validate(record)
-    return Report(record, results, left_out, aggregate(record.spec, results))
+    tables = aggregate(record.spec, results)
+    return Report(record, results, left_out, tables, compare(results, tables))
 
 
 def write_report(report: Report, out: str | Path, *, log: bool = True) -> list[Path]:
@@ -110,7 +146,8 @@ def _check_target(target: Path) -> None:
 
 def _write_files(report: Report, folder: Path) -> list[str]:
     """Write every file of the report; return their names."""
-    drawn = figures.draw(report.tables)
+    tables, more = report.tables, report.comparison
+    drawn = draw_comparison(tables, more) if report.compares else figures.draw(tables)
     for name, figure in drawn.items():
         (folder / f"{name}.png").write_bytes(figures.png(figure))
     svgs = {name: figures.svg(figure, name) for name, figure in drawn.items()}
@@ -184,8 +221,7 @@ def _html(report: Report, svgs: dict[str, str]) -> str:
     )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     spec, tables = report.record.spec, report.tables
-    others = [wording.results_table(tables, protocol, protocol.column) for protocol in a.PROTOCOLS[1:]]
-    drawn = [{"svg": Markup(svg), "caption": CAPTIONS[name]} for name, svg in svgs.items()]  # noqa: S704  (see above)
+    drawn = {name: {"svg": Markup(svg), "caption": CAPTIONS[name]} for name, svg in svgs.items()}  # noqa: S704  (see above)
     return environment.from_string(template).render(
         name=spec.name,
         sweep_id=spec.sweep_id,
@@ -194,37 +230,74 @@ def _html(report: Report, svgs: dict[str, str]) -> str:
         expected=len(spec.cells),
         headline=report.headline,
         baseline=tables.baseline.label if tables.baseline else "",
-        results=wording.results_table(tables, a.HEADLINE, "results"),
         differences=wording.difference_table(tables),
-        selection=wording.selection_table(tables),
-        gains=wording.gain_table(tables),
-        others=others,
-        figures=drawn,
-        notes=wording.notes(tables),
+        notes=report.notes(),
         left_out=wording.left_out_table(report.left_out),
         settings=wording.settings_table(spec),
         runs=wording.runs_table(report.results),
+        **(_compared(report, drawn) if report.compares else _swept(report, drawn)),
     )
+
+
+def _swept(report: Report, drawn: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page of a sweep over all test users has."""
+    tables = report.tables
+    return {
+        "results": wording.results_table(tables, a.HEADLINE, "results"),
+        "figures": list(drawn.values()),
+        "selection": wording.selection_table(tables),
+        "gains": wording.gain_table(tables),
+        "others": [wording.results_table(tables, of, of.column) for of in a.PROTOCOLS[1:]],
+        "sections": [],
+        "examples": (),
+    }
+
+
+def _compared(report: Report, drawn: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page of a comparison on users with a cold target has."""
+    tables, more = report.tables, report.comparison
+    empty = TextTable("", "", (), ())
+    analyses = [words.analysis_table(name, points) for name, points in more.analyses.items()]
+    sections = [
+        ("made-up", "Made-up titles", words.MADE_UP, []),
+        ("costs", "", "", [words.cost_table(more)]),
+        ("analyses", "Settings of ColdRAG", "", analyses),
+        ("growth", "", "", [words.growth_table(more)]),
+        ("graph", "", "", [words.graph_table(more)]),
+        ("searches", "", "", [words.search_table(more)]),
+    ]
+    return {
+        "results": words.comparison_table(tables, more),
+        "figures": [drawn["comparison"]] if "comparison" in drawn else [],
+        "selection": wording.selection_table(tables),
+        "gains": empty,
+        "others": [],
+        "sections": [
+            {
+                "title": title or shown[0].title,
+                "note": note or (shown[0].note if len(shown) == 1 else ""),
+                "tables": shown,
+                "figure": drawn.get(name),
+            }
+            for name, title, note, tables_of in sections
+            if (shown := [table for table in tables_of if table.rows]) or name in drawn
+        ],
+        "examples": more.examples,
+    }
 
 
 def _markdown(report: Report) -> str:
     """Return the tables as Markdown."""
-    spec, tables = report.record.spec, report.tables
+    spec = report.record.spec
     parts = [f"# {_md(spec.name)}", _md(report.headline)]
-    shown = [wording.results_table(tables, protocol, protocol.column) for protocol in a.PROTOCOLS]
-    shown += [
-        wording.difference_table(tables),
-        wording.selection_table(tables),
-        wording.gain_table(tables),
-        wording.left_out_table(report.left_out),
-    ]
+    shown = [*report.text_tables(), wording.left_out_table(report.left_out)]
     shown += [wording.settings_table(spec), wording.runs_table(report.results)]
     for table in shown:
         if table.rows:
             lines = [table.columns, tuple("---" for _ in table.columns), *table.rows]
             text = "\n".join("| " + " | ".join(map(_md, line)) + " |" for line in lines)
             parts.append(f"## {_md(table.title)}\n\n{text}")
-    parts.append("## How to read this\n\n" + "\n".join(f"- {_md(note)}" for note in wording.notes(tables)))
+    parts.append("## How to read this\n\n" + "\n".join(f"- {_md(note)}" for note in report.notes()))
     return "\n\n".join(parts) + "\n"
 
 
@@ -261,11 +334,12 @@ def _csv(tables: Tables) -> str:
 
 def _latex(report: Report) -> str:
     """Return the table of results and that of differences, to be set with booktabs."""
-    shown = [
+    first = [
         wording.results_table(report.tables, a.HEADLINE, "results"),
         wording.difference_table(report.tables),
     ]
-    return "\n".join(_tabular(table) for table in shown if table.rows)
+    shown = report.text_tables() if report.compares else [table for table in first if table.rows]
+    return "\n".join(map(_tabular, shown))
 
 
 def _tabular(table: TextTable) -> str:

@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from pydantic import ValidationError
-from ray import tune
+from pydantic import SecretStr, ValidationError
+from ray import serve, tune
 
 from coldray import storage
 from coldray.errors import ServiceError, UserError
+from coldray.llm.settings import VLLM, EngineSettings, Shared
+from coldray.llm.shared_engine import deploy
 from coldray.settings import explain
 from coldray.sweep.config import SweepSettings
 from coldray.sweep.console import SweepConsole, label
@@ -70,6 +72,7 @@ def run_sweep(
     address: str | None = None,
     resume: bool = False,
     say: Callable[[str], None] = print,
+    key: SecretStr | None = None,
 ) -> Outcome:
     """Run what is left of a sweep and return how it ended.
 
@@ -97,6 +100,7 @@ def run_sweep(
         left = [cell for cell in cells if cell.cell_id not in finished]
         progress = f"{len(left)} of {len(cells)} cells to run"
         say(f"sweep {settings.name}: {progress}; MLflow {uri}; Ray dashboard {dashboard}")
+        asking = any(cell.question for cell in left)
         context = SweepContext(
             sweep_id=record["sweep_id"],
             experiment=settings.name,
@@ -106,11 +110,14 @@ def run_sweep(
             runs=storage.absolute(runs),
             share_backbones=settings.share_backbones,
             resources=settings.resources,
+            key=key,
         )
         failed: dict[str, str] = {}
         status = "KILLED"
         try:
-            failed = _tune(left, context, SweepConsole(len(cells), len(finished))) if left else {}
+            with language_model(settings if asking else None, say) as llm:
+                console = SweepConsole(len(cells), len(finished))
+                failed = _tune(left, replace(context, llm=llm), console) if left else {}
             status = "FAILED" if failed else "FINISHED"
         finally:
             tracker.finish_sweep(parent, status)
@@ -164,6 +171,27 @@ def _tune(cells: list[Cell], context: SweepContext, console: SweepConsole) -> di
     if console.completed + len(failed) < len(cells):
         raise KeyboardInterrupt  # Tune takes the signal itself, stops its trials and returns
     return failed
+
+
+@contextmanager
+def language_model(
+    settings: SweepSettings | None, say: Callable[[str], None]
+) -> Iterator[EngineSettings | None]:
+    """Yield what trials ask: an address as it is, a model on vLLM as one application on Ray Serve that all of them share.
+
+    Nothing is started where there is nothing to ask. Raises UserError where the cluster has no room for the model.
+    """
+    llm = None if settings is None or settings.zeroshot is None else settings.zeroshot.llm
+    if settings is None or not isinstance(llm, VLLM):
+        yield llm
+        return
+    app = f"coldray-{settings.name}-llm"
+    say(f"loading {llm.model}, which takes from half a minute up")
+    deploy(llm, app)
+    try:
+        yield Shared(app=app, concurrency=llm.concurrency)
+    finally:
+        serve.delete(app)
 
 
 @contextmanager

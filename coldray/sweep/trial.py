@@ -4,23 +4,30 @@ One actor runs trial after trial, so that data, backbones and imports are paid f
 """
 
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import faiss
 import torch
+from pydantic import SecretStr
 from ray import tune
 
 from coldray import storage
-from coldray.errors import UserError
+from coldray.errors import ServiceError, UserError
+from coldray.llm.settings import EngineSettings, make_engine
 from coldray.sweep import artifacts as a
 from coldray.sweep.config import Resources
 from coldray.sweep.grid import Cell
+from coldray.sweep.results import DONE
 from coldray.sweep.tracking import Tracker
-from coldray.sweep.work import DONE, Workspace
+from coldray.sweep.work import Workspace
 
+PAUSE = 15.0
+"""seconds before a cell whose language model or address did not answer is tried again"""
 FAILURE = "failure"
 """in a trial's last result: why the cell cannot be run"""
 LOGGED = ("train_loss", "validation_ndcg_at_10", "validation_recall_at_10", "sequences_per_second")
@@ -40,6 +47,10 @@ class SweepContext:
     """likewise"""
     share_backbones: bool
     resources: Resources
+    llm: EngineSettings | None = None
+    """of the methods that ask a language model"""
+    key: SecretStr | None = None
+    """of its address"""
 
 
 class CellTrial(tune.Trainable):
@@ -53,7 +64,9 @@ class CellTrial(tune.Trainable):
         torch.set_num_threads(context.resources.cpus)
         faiss.omp_set_num_threads(context.resources.cpus)
         device = "cuda" if context.resources.gpus > 0 else "cpu"
-        self.workspace = Workspace(context.dataset, context.runs, device, context.share_backbones)
+        llm = context.llm
+        engine = None if llm is None else partial(make_engine, llm, context.key)
+        self.workspace = Workspace(context.dataset, context.runs, device, context.share_backbones, engine)
         self.tracker = Tracker(context.tracking_uri, context.experiment)
         self.reset_config(config)
 
@@ -72,16 +85,21 @@ class CellTrial(tune.Trainable):
             )
         try:
             epoch, report = next(self.epochs, (0, {}))
+        except ServiceError as error:  # a model that died is replaced by then, and Tune tries the cell again
+            self.tracker.fail_run(self.run_id, str(error))
+            time.sleep(PAUSE)
+            raise
         except UserError as error:  # trying again, as Tune does after what is raised, would not help
             self.tracker.fail_run(self.run_id, str(error))
             return {"done": True, FAILURE: str(error)}
         except OSError as error:
             self.tracker.fail_run(self.run_id, str(error))
             raise
-        if "probe" in report:
+        if "probe" in report or "users" in report:
             return {"epoch": epoch} | report
         if epoch:
-            self.tracker.log_epochs(self.run_id, [{"epoch": epoch} | {name: report[name] for name in LOGGED}])
+            logged = {name: report[name] for name in LOGGED if name in report}
+            self.tracker.log_epochs(self.run_id, [{"epoch": epoch} | logged])
             return {"epoch": epoch} | report
         return self._deliver(self.run_id) | {"done": True}
 
@@ -96,7 +114,7 @@ class CellTrial(tune.Trainable):
             "backbone_id": self.workspace.backbone_cell(self.cell).backbone_id,
         }
         names = [a.EVALUATION, a.RANKS]
-        names += [n for n in (a.TRANSFER, a.SELECTION) if storage.exists(storage.join(folder, n))]
+        names += [n for n in a.OPTIONAL if storage.exists(storage.join(folder, n))]
         with tempfile.TemporaryDirectory(prefix="coldray-cell-") as files:
             for name in names:
                 (Path(files) / name).write_bytes(storage.read_bytes(storage.join(folder, name)))

@@ -28,6 +28,7 @@ from requests.exceptions import RequestException
 from coldray.errors import UserError
 from coldray.sweep import artifacts as a
 from coldray.sweep.artifacts import InvalidRunError
+from coldray.sweep.asked import Asked, SearchSpec, check_asked, check_search
 from coldray.sweep.tracking import reaching, search_runs
 
 TOLERANCE = 1e-9
@@ -78,6 +79,10 @@ class CellResult:
     """NaN where the run does not say"""
     selection: a.SelectionSpec | None = None
     """of a method that chooses its transfer"""
+    asked: Asked | None = None
+    """of a method that asks a language model"""
+    search: SearchSpec | None = None
+    """of a method whose settings were searched for"""
 
 
 class LeftOut(NamedTuple):
@@ -179,7 +184,7 @@ def _read_run(uri: str, folder: Path, run: Run) -> RunRecord:
     )
     if record.status != "FINISHED":
         return record
-    names = (a.TASK, a.EVALUATION, a.RANKS, a.TRANSFER, a.SELECTION)
+    names = (a.TASK, a.EVALUATION, a.RANKS, *a.OPTIONAL)
     return replace(record, problem=_fetch(uri, run, names, record.folder))
 
 
@@ -194,7 +199,7 @@ def _fetch(uri: str, run: Run, names: tuple[str, ...], folder: Path) -> str:
         listed = {item.path: item for item in repository.list_artifacts()}
         for name in names:
             item = listed.get(name)
-            if item is None and name in (a.TRANSFER, a.SELECTION):
+            if item is None and name in a.OPTIONAL:
                 continue
             if item is None:
                 return f"{name} is missing"
@@ -217,9 +222,9 @@ def _check_run(
     if run.problem:
         raise InvalidRunError(run.problem)
     _check_task(a.read_spec((run.folder / a.TASK).read_bytes(), a.TaskSpec, a.TASK), run, cell, spec)
-    values = a.read_evaluation(run.folder / a.EVALUATION)
+    values = a.read_evaluation(run.folder / a.EVALUATION, spec.protocols)
     test, ranks = a.read_ranks(run.folder / a.RANKS)
-    for protocol in a.PROTOCOLS:
+    for protocol in spec.protocols:
         _check_values(values[protocol], ranks[protocol.column], test, protocol)
     for metric in a.METRICS:
         recorded = run.metrics.get(a.metric_key(metric), math.nan)
@@ -235,8 +240,11 @@ def _check_run(
         cold_items = a.read_transfer(run.folder / a.TRANSFER)
     shared = known.setdefault(_digest(test), test)
     seconds = run.metrics.get("seconds", math.nan)
+    headline = ranks[a.HEADLINE.column]
+    asked = None if cell.question is None else check_asked(run.folder, run.metrics, shared, headline)
+    search = check_search(run.folder) if (cell.content or {}).get("search") else None
     return CellResult(
-        run.run_id, cell, values, ranks[a.HEADLINE.column], shared, cold_items, seconds, selection
+        run.run_id, cell, values, headline, shared, cold_items, seconds, selection, asked, search
     )
 
 

@@ -1,10 +1,7 @@
 """What one cell does: train or take a backbone, transfer, evaluate, write the result. No Ray, no MLflow."""
 
-import csv
-import gzip
-import io
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,13 +16,27 @@ from coldray.data.pseudo_cold import pseudo_cold_split
 from coldray.encode.embeddings import embedding_manifest, load_embeddings
 from coldray.encode.reduce import item_vectors
 from coldray.errors import UserError
-from coldray.evaluation import Evaluation, Scorer, evaluate, settings_table
+from coldray.evaluation import Scorer, evaluate
 from coldray.evaluation.ranking import exposure_of_cold, exposure_offsets
+from coldray.llm.engine import Engine
 from coldray.models.baselines import HistoryAverage, ItemKNN, Popularity
 from coldray.models.scorers import SASRecScorer
 from coldray.settings import digest
 from coldray.sweep import artifacts as a
+from coldray.sweep.asking import (
+    ask_all,
+    asked_of,
+    evaluation_of,
+    graph_record,
+    grow,
+    metrics_of,
+    prices_of,
+    table_of,
+)
+from coldray.sweep.content import content_scorer, train_content
 from coldray.sweep.grid import Cell
+from coldray.sweep.questions import Question
+from coldray.sweep.results import DONE, as_json, tested, transfer_table, write_result
 from coldray.training import Backbone, TrainingSettings
 from coldray.training.trainer import Trainer
 from coldray.transfer import (
@@ -37,21 +48,30 @@ from coldray.transfer import (
     TransferSettings,
     select_transfer,
 )
+from coldray.zeroshot.catalogue import Catalogue
 
 Report = dict[str, float]
 Embeddings = dict[str, npt.NDArray[np.float32]]
-DONE = "done.json"
 
 
 class Workspace:
     """Runs cells of a sweep one after another, and keeps between them what they share."""
 
-    def __init__(self, dataset: str, runs: str, device: str = "cpu", share_backbones: bool = True) -> None:
-        """Take the data set, and the folder or URI where backbones and results are kept."""
+    def __init__(
+        self,
+        dataset: str,
+        runs: str,
+        device: str = "cpu",
+        share_backbones: bool = True,
+        engine: Callable[[], Engine] | None = None,
+    ) -> None:
+        """Take the data set, the folder or URI where backbones and results are kept, and what gives a language model."""
         self.dataset = dataset
         self.runs = runs
         self.device = torch.device(device)
         self.share_backbones = share_backbones
+        self._make_engine = engine
+        self._engine: Engine | None = None
         self._kept: dict[str, tuple[Any, Any]] = {}
 
     def result_folder(self, cell: Cell) -> str:
@@ -66,6 +86,11 @@ class Workspace:
         if storage.exists(storage.join(self.result_folder(cell), DONE)):
             return
         started = time.perf_counter()
+        if cell.question is not None:
+            yield from enumerate(self._ask(cell, cell.question), start=1)
+            return
+        if cell.content is not None:
+            yield from enumerate(train_content(cell, *self._for_content(cell)), start=1)
         if cell.selection is not None:
             yield from enumerate(self._select(cell, cell.selection), start=1)
         training = self.backbone_cell(cell).training
@@ -77,8 +102,68 @@ class Workspace:
             yield from enumerate(reports, start=1)
         scorer, transfer = self._scorer(cell)
         split = self._split(cell)
-        evaluation = evaluate(scorer, split.test, split.num_warm)
-        self._write(cell, split, evaluation, transfer, time.perf_counter() - started)
+        evaluation = evaluate(scorer, split.test, split.num_warm, headline_only=_settings(cell) == 1)
+        metrics, files = {"seconds": time.perf_counter() - started}, self._files(cell)
+        if transfer is not None:
+            files[a.TRANSFER] = transfer_table(split, transfer)
+            metrics["mean_gate"] = float(transfer.gate.mean())
+        write_result(
+            self.result_folder(cell), evaluation, split.train_counts, files, metrics, _settings(cell)
+        )
+
+    def _files(self, cell: Cell) -> dict[str, pa.Table | bytes]:
+        """Return how the cell's settings were chosen, if they were."""
+        files: dict[str, pa.Table | bytes] = {}
+        if cell.selection is not None:
+            files[a.SELECTION] = storage.read_bytes(self._selection_file(cell))
+        if cell.search_id is not None:
+            folder = self._folder("searches", cell.search_id, cell)
+            files[a.SEARCH] = storage.read_bytes(storage.join(folder, a.SEARCH))
+        return files
+
+    def _ask(self, cell: Cell, question: Question) -> Iterator[Report]:
+        """Ask a language model for every test user and write the result; yield how many are done."""
+        if self._make_engine is None:
+            raise ValueError(f"{cell.method} asks a language model, and there is none")
+        split, started = self._split(cell), time.perf_counter()
+        if question.growth[1]:
+            question = grow(question, split, self._folder("graphs", str(question.shared_id), cell))
+        if self._engine is None:
+            self._engine = self._make_engine()
+        asked = asked_of(split, question)
+        catalogue = self._catalogue(question, split)
+        answers = storage.join(self.runs, "answers")
+        yield from ask_all(asked, question, cell.seed, catalogue, self._engine, answers)
+        table = table_of(split.test, asked, catalogue)
+        metrics = metrics_of(table, asked.prepared, prices_of(question.settings))
+        metrics |= {"seconds": time.perf_counter() - started}
+        files: dict[str, pa.Table | bytes] = {a.RECOMMENDED: table}
+        figures = graph_record(question)
+        files |= {} if figures is None else {a.GRAPH: as_json(figures)}
+        evaluation = evaluation_of(split.test, split.num_warm, asked)
+        write_result(
+            self.result_folder(cell), evaluation, split.train_counts, files, metrics, _settings(cell)
+        )
+
+    def _catalogue(self, question: Question, split: Split) -> Catalogue:
+        columns = question.settings.columns
+
+        def read() -> Catalogue:
+            table = storage.read_table(storage.join(self.dataset, "items.parquet"))
+            return Catalogue.of(table, split.item_ids, columns)
+
+        catalogue: Catalogue = self._keep("catalogue", (split.fingerprint, columns), read)
+        return catalogue
+
+    def _for_content(
+        self, cell: Cell
+    ) -> tuple[Split, npt.NDArray[np.float32], Callable[[str, str], str], torch.device]:
+        """Return what the baselines that map content need of a cell."""
+
+        def folders(kind: str, name: str) -> str:
+            return self._folder(kind, name, cell)
+
+        return self._split(cell), self._embedding(cell), folders, self.device
 
     def _train(
         self,
@@ -176,12 +261,8 @@ class Workspace:
     def _scorer(self, cell: Cell) -> tuple[Scorer, Transfer[npt.NDArray[Any]] | None]:
         """Return what the cell evaluates and, if it transfers, what was transferred."""
         split = self._split(cell)
-        if cell.method == "popularity":
-            return Popularity(split.train_counts), None
-        if cell.method == "item-knn":
-            return ItemKNN(split.train, split.num_items), None
-        if cell.method == "history-average":
-            return HistoryAverage(self._content(cell), self.device), None
+        if cell.training is None:
+            return self._untransferred(cell, split), None
         folder = self._backbone_folder(cell)
         backbone = self._keep("backbone", folder, lambda: Backbone.load(folder, self.device))
         with torch.no_grad():
@@ -203,6 +284,22 @@ class Workspace:
         (bias[first:],) = exposure_offsets(scorer, *known, [share])
         return SASRecScorer(backbone.encoder, table, bias), transfer
 
+    def _untransferred(self, cell: Cell, split: Split) -> Scorer:
+        """Return the scorer of a method that has no backbone."""
+        if cell.content is not None:
+            return content_scorer(cell, *self._for_content(cell))
+        match cell.method:
+            case "popularity":
+                return Popularity(split.train_counts)
+            case "item-knn":
+                return ItemKNN.of_users(split.train, split.num_items)
+            case "content-knn":
+                return ItemKNN.of_content(self._embedding(cell))
+            case "history-average":
+                return HistoryAverage(torch.from_numpy(self._content(cell)).to(self.device))
+            case _:
+                raise ValueError(f"{cell.method} scores no items")
+
     def _split(self, cell: Cell) -> Split:
         def load() -> Split:
             split = load_split(self.dataset, cell.data["split"])
@@ -210,9 +307,10 @@ class Workspace:
                 raise UserError(
                     f"{cell.data['path']}: the split has changed since the sweep began; run the sweep anew"
                 )
-            return split
+            return tested(split, cell.data.get("cold_users"))
 
-        split: Split = self._keep("split", cell.data["fingerprint"], load)
+        key = (cell.data["fingerprint"], cell.data.get("cold_users"))
+        split: Split = self._keep("split", key, load)
         return split
 
     def _content(self, cell: Cell) -> npt.NDArray[np.float32]:
@@ -279,36 +377,6 @@ class Workspace:
             self._kept[kind] = (key, make())
         return self._kept[kind][1]
 
-    def _write(
-        self,
-        cell: Cell,
-        split: Split,
-        evaluation: Evaluation,
-        transfer: Transfer[npt.NDArray[Any]] | None,
-        seconds: float,
-    ) -> None:
-        """Write the result's files, the one that says that it is whole last."""
-        folder = self.result_folder(cell)
-        rows = settings_table(evaluation)
-        storage.write_bytes(storage.join(folder, a.EVALUATION), _csv_gz(rows))
-        storage.write_table(storage.join(folder, a.RANKS), evaluation.to_table(split.train_counts))
-        headline = {key.replace("@", "_at_").lower(): value for key, value in rows[0].items() if "@" in key}
-        metrics = headline | {"seconds": seconds}
-        if transfer is not None:
-            items = {
-                "item_id": split.item_ids[split.num_warm :],
-                "item": np.arange(split.num_warm + 1, split.num_items + 1, dtype=np.int32),
-                "gate": transfer.gate.astype(np.float32),
-                "max_similarity": transfer.similarities[:, 0].astype(np.float32),
-            }
-            storage.write_table(storage.join(folder, a.TRANSFER), pa.table(items))
-            metrics["mean_gate"] = float(transfer.gate.mean())
-        if cell.selection is not None:
-            chosen = storage.read_bytes(self._selection_file(cell))
-            storage.write_bytes(storage.join(folder, a.SELECTION), chosen)
-        known = {key: value for key, value in metrics.items() if not np.isnan(value)}
-        storage.write_json(storage.join(folder, DONE), {"metrics": known})
-
 
 def _probe(
     backbone: Backbone,
@@ -322,10 +390,6 @@ def _probe(
     return Probe(encoder, content, embeddings, residuals, split.num_warm, split.validation, users)
 
 
-def _csv_gz(rows: list[dict[str, Any]]) -> bytes:
-    """Return `rows` as compressed CSV, the same bytes for the same rows."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return gzip.compress(text.getvalue().encode(), mtime=0)
+def _settings(cell: Cell) -> int:
+    """Return in how many of the four settings a cell is evaluated: the first where only cold targets are."""
+    return 1 if cell.data.get("cold_users") is not None else 4

@@ -10,7 +10,12 @@ from hypothesis import HealthCheck, settings
 
 from coldray.settings import digest
 
-pytest_plugins = ["tests.plugins.collector", "tests.plugins.graph", "tests.plugins.llm"]
+pytest_plugins = [
+    "tests.plugins.collector",
+    "tests.plugins.graph",
+    "tests.plugins.llm",
+    "tests.plugins.papers",
+]
 
 # Before Ray, MLflow and transformers are imported: nothing is reported and nothing is fetched from a hub.
 os.environ.update(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,21 +60,42 @@ def asked_of(split: Split, question: Question) -> Asked:
 
 
 def ask_all(
-    asked: Asked, question: Question, seed: int, catalogue: Catalogue, engine: Engine, answers: str
+    asked: Asked,
+    question: Question,
+    seed: int,
+    catalogue: Catalogue,
+    make_engine: Callable[[], Engine],
+    answers: str,
 ) -> Iterator[dict[str, float]]:
     """Ask for every person of `asked`; yield every few seconds how many are done. Answers are kept in the folder `answers`."""
-    remembering = Remembering(engine, Answers(answers))
     with asyncio.Runner() as runner:
+        # An engine belongs to the event loop that it was made in, so each cell has its own.
+        remembering = runner.run(_open(make_engine, answers))
+        waiting: set[asyncio.Task[None]] = set()
+        started: set[asyncio.Task[None]] = set()
         try:
             method, asked.prepared = runner.run(_method(question, catalogue, remembering))
             waiting = runner.run(_start(asked, method, seed, question.settings.llm.concurrency))
+            started = waiting
             while waiting:
                 done, waiting = runner.run(_wait(waiting))
                 for task in done:
                     task.result()
                 yield {"users": float(sum(made is not None for made in asked.recommended))}
         finally:
-            remembering.answers.flush()
+            runner.run(_close(remembering, started))
+
+
+async def _open(make_engine: Callable[[], Engine], answers: str) -> Remembering:
+    return Remembering(make_engine(), Answers(answers))
+
+
+async def _close(remembering: Remembering, started: set[asyncio.Task[None]]) -> None:
+    """Let go of those who still wait, where one failed, and keep what was answered."""
+    for task in started:
+        task.cancel()
+    await asyncio.gather(*started, return_exceptions=True)
+    await remembering.close()
 
 
 async def _method(question: Question, catalogue: Catalogue, engine: Asks) -> tuple[Method, Usage]:

@@ -24,7 +24,7 @@ _DRAW = 42
 """seed of the test users that are drawn"""
 
 
-def tested(split: Split, cold_users: int | None) -> Split:
+def with_test_users(split: Split, cold_users: int | None) -> Split:
     """Return the split with the test users that a sweep evaluates: all, or at most `cold_users` whose target is cold.
 
     They are drawn once, the same for every method and seed. Raises UserError where no target is cold.

@@ -80,16 +80,9 @@ def run_sweep(
     have been finished are not run again. Raises UserError for data that is missing or, to be resumed, has changed.
     """
     cells = make_cells(settings)
-    record = sweep_record(settings, cells)
-    folder = sweep_folder(runs, settings.name)
-    if resume:
-        check_unchanged(storage.read_json(storage.join(folder, "sweep.json")), cells)
+    record = _recorded(settings, runs, cells, resume)
     for note in notes(settings):
         say(f"warning: {note}")
-    storage.write_json(
-        storage.join(folder, "settings.json"), settings.model_dump(mode="json", exclude_unset=True)
-    )
-    storage.write_json(storage.join(folder, "sweep.json"), record)
     with (
         tracking_server(tracking_uri, storage.join(runs, "mlflow")) as uri,
         cluster(address, settings) as dashboard,
@@ -124,6 +117,17 @@ def run_sweep(
         target = _report_folder(runs, record["sweep_id"])
         report = _report(uri, parent, target)
         return Outcome(parent, uri, len(tracker.finished_cells(parent)), failed, report, target)
+
+
+def _recorded(settings: SweepSettings, runs: str, cells: list[Cell], resume: bool) -> dict[str, Any]:
+    """Write down what is to be run, and return it. Raises UserError where it is resumed and its data has changed."""
+    record, folder = sweep_record(settings, cells), sweep_folder(runs, settings.name)
+    if resume:
+        check_unchanged(storage.read_json(storage.join(folder, "sweep.json")), cells)
+    plain = settings.model_dump(mode="json", exclude_unset=True)
+    storage.write_json(storage.join(folder, "settings.json"), plain)
+    storage.write_json(storage.join(folder, "sweep.json"), record)
+    return record
 
 
 def _report(uri: str, parent: str, folder: str) -> Report:

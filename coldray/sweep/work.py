@@ -36,7 +36,7 @@ from coldray.sweep.asking import (
 from coldray.sweep.content import content_scorer, train_content
 from coldray.sweep.grid import Cell
 from coldray.sweep.questions import Question
-from coldray.sweep.results import DONE, as_json, tested, transfer_table, write_result
+from coldray.sweep.results import DONE, as_json, transfer_table, with_test_users, write_result
 from coldray.training import Backbone, TrainingSettings
 from coldray.training.trainer import Trainer
 from coldray.transfer import (
@@ -71,7 +71,6 @@ class Workspace:
         self.device = torch.device(device)
         self.share_backbones = share_backbones
         self._make_engine = engine
-        self._engine: Engine | None = None
         self._kept: dict[str, tuple[Any, Any]] = {}
 
     def result_folder(self, cell: Cell) -> str:
@@ -128,12 +127,10 @@ class Workspace:
         split, started = self._split(cell), time.perf_counter()
         if question.growth[1]:
             question = grow(question, split, self._folder("graphs", str(question.shared_id), cell))
-        if self._engine is None:
-            self._engine = self._make_engine()
         asked = asked_of(split, question)
         catalogue = self._catalogue(question, split)
         answers = storage.join(self.runs, "answers")
-        yield from ask_all(asked, question, cell.seed, catalogue, self._engine, answers)
+        yield from ask_all(asked, question, cell.seed, catalogue, self._make_engine, answers)
         table = table_of(split.test, asked, catalogue)
         metrics = metrics_of(table, asked.prepared, prices_of(question.settings))
         metrics |= {"seconds": time.perf_counter() - started}
@@ -307,7 +304,7 @@ class Workspace:
                 raise UserError(
                     f"{cell.data['path']}: the split has changed since the sweep began; run the sweep anew"
                 )
-            return tested(split, cell.data.get("cold_users"))
+            return with_test_users(split, cell.data.get("cold_users"))
 
         key = (cell.data["fingerprint"], cell.data.get("cold_users"))
         split: Split = self._keep("split", key, load)

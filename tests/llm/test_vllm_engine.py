@@ -57,6 +57,14 @@ async def asks(engine):
     assert "\n" not in schema.text
     assert not cut.whole
     assert cut.completion_tokens == 3
+    # More prompt than a step reads, with seeds: what ended the CPU worker while prompts were read in parts.
+    long = [
+        Request("test@1", "", f"{i} " + "word " * 600, max_tokens=8, temperature=0.7, seed=i // 2)
+        for i in range(16)
+    ]
+    assert (
+        len({answer.prompt_tokens > 500 for answer in await asyncio.gather(*map(engine.generate, long))}) == 1
+    )
 
     drawn = [await engine.generate(ask(temperature=1.0, seed=seed)) for seed in (1, 1, 2)]
     assert drawn[0].text == drawn[1].text != drawn[2].text

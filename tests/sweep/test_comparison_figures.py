@@ -15,7 +15,11 @@ def test_values_that_are_no_numbers_are_not_joined():
         for name, one, two in (("hops", "1", "2"), ("scorer", "embedding", "llm"))
     }
     (figure,) = draw_comparison(NONE, Comparison((), points, (), (), None, ())).values()
-    lines = {axes.get_title(loc="left"): axes.lines[0].get_linestyle() for axes in figure.axes if axes.get_visible()}
+    lines = {
+        axes.get_title(loc="left"): axes.lines[0].get_linestyle()
+        for axes in figure.axes
+        if axes.get_visible()
+    }
     assert lines == {"hops": "-", "scorer": "None"}
 
 

@@ -114,8 +114,8 @@ def _lines(axes: Any, points: tuple[Point, ...], *, numeric: bool) -> None:
     places = range(len(points))
     for name, i in (("Recall@10, %", 0), ("NDCG@10, %", 1)):
         heights = [100 * (point.recall, point.ndcg)[i] for point in points]
-        line = "-" if numeric else ""
-        axes.plot(places, heights, line, marker=("o", "s")[i], color=COLOURS[i], label=name)
+        line = "-" if numeric else "none"
+        axes.plot(places, heights, linestyle=line, marker=("o", "s")[i], color=COLOURS[i], label=name)
     axes.set_xticks(list(places), [point.value for point in points])
     axes.set_xlim(-0.4, len(points) - 0.6)
     axes.set_ylim(bottom=0)

@@ -24,6 +24,8 @@ from coldray.llm.engine import (
 from coldray.llm.models import identity
 from coldray.llm.settings import VLLM
 
+_BATCHED_TOKENS = 4096
+"""of all requests in one step on a CPU, at least"""
 _CHARACTERS = 16
 """more characters than a token ever has on average; what is beyond is not looked at"""
 
@@ -35,10 +37,11 @@ class VLLMEngine:
         self.identity = identity(settings.model)
         self.settings = settings
         options: dict[str, Any] = {}
-        # On a CPU a seed ends the worker where a prompt is read in parts (no offset of a CPU generator).
-        self._seeds = not vllm.platforms.current_platform.is_cpu()
         if vllm.platforms.current_platform.is_cpu():
             options["kv_cache_memory_bytes"] = int(settings.cache_gib * 2**30)
+            # Prompts are read whole: a part of one and a seed together end the CPU worker (a CPU generator has no offset).
+            options["enable_chunked_prefill"] = False
+            options["max_num_batched_tokens"] = max(settings.max_length, _BATCHED_TOKENS)
         else:
             options["gpu_memory_utilization"] = settings.gpu_memory
         arguments = vllm.AsyncEngineArgs(
@@ -121,7 +124,7 @@ class VLLMEngine:
             max_tokens=1 if request.scale else request.max_tokens,
             temperature=request.temperature,
             frequency_penalty=request.frequency_penalty,
-            seed=request.seed if request.temperature and self._seeds else None,
+            seed=request.seed if request.temperature else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
             **options,
         )

@@ -89,12 +89,11 @@ class UniSRec(nn.Module):
         """Return the mean loss over all positions that have a next item; items [B, L] padded with 0 on the right."""
         inputs, targets = items[:, :-1], items[:, 1:]
         there = targets > 0
-        wanted = targets[there]
         if self.stage == "fine-tune":
             table = self.adaptor(self.content[: self.num_warm + 1])
             queries = self._encode(table[inputs])[there]
             logits = queries @ F.normalize(table[1:], dim=1).T / self.settings.temperature
-            return F.cross_entropy(logits, wanted - 1)
+            return F.cross_entropy(logits, targets[there] - 1)
         known, places = torch.unique(items, return_inverse=True)
         table = self.adaptor(self.content[known])
         queries = self._encode(table[places[:, :-1]])[there]

@@ -10,7 +10,6 @@ import numpy as np
 from coldray.sweep import artifacts as a
 from coldray.sweep.aggregate import Statistic, Tables, statistic
 from coldray.sweep.asked import SearchSpec
-from coldray.sweep.methods import ASKING
 from coldray.sweep.questions import GROWN
 from coldray.sweep.validate import CellResult
 
@@ -47,7 +46,6 @@ class Point:
     ndcg: float
     tokens: float
     """read and written, a user"""
-    users: int
     run_id: str
 
 
@@ -115,7 +113,7 @@ def _asked(runs: Sequence[CellResult]) -> AskedRow:
 
 
 def _analyses(asked: Sequence[CellResult]) -> dict[str, tuple[Point, ...]]:
-    """Return the points of each analysed setting: its own values, then those that the comparison ran with anyway."""
+    """Return the points of each analysed setting, in the order of its values."""
     made: dict[str, list[Point]] = {}
     for result in asked:
         name, _, _ = result.cell.varied.partition("=")
@@ -129,7 +127,7 @@ def _point(result: CellResult) -> Point:
     tokens = 0.0 if asked is None else asked.per_user("prompt_tokens") + asked.per_user("completion_tokens")
     values = result.values[a.HEADLINE]
     value = result.cell.varied.partition("=")[2]
-    return Point(value, values[RECALL], values[NDCG], tokens, len(result.test), result.run_id)
+    return Point(value, values[RECALL], values[NDCG], tokens, result.run_id)
 
 
 def _examples(asked: Sequence[CellResult]) -> tuple[Example, ...]:
@@ -156,8 +154,3 @@ def _examples(asked: Sequence[CellResult]) -> tuple[Example, ...]:
         )
         for place in places
     )
-
-
-def is_training_free(method: str) -> bool:
-    """Return whether a method asks a language model and trains nothing."""
-    return method in ASKING

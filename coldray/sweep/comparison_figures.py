@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from coldray.sweep.aggregate import Tables
-from coldray.sweep.comparison import NDCG, RECALL, Comparison, Point, is_training_free
+from coldray.sweep.comparison import NDCG, RECALL, Comparison, Point
 from coldray.sweep.figures import COLOURS, GRID, INK, STYLE
-from coldray.sweep.methods import WALKING
+from coldray.sweep.methods import ASKING, WALKING
 
 CAPTIONS = {
     "comparison": "Recall@10 and NDCG@10 of every method on users whose next item is cold: the mean over runs, a dot for each "
@@ -46,7 +46,7 @@ def colour_of(method: str) -> str:
     """Return the colour of a method's kind."""
     if method in WALKING:
         return COLOURS[1]
-    return COLOURS[2] if is_training_free(method) else COLOURS[0]
+    return COLOURS[2] if method in ASKING else COLOURS[0]
 
 
 def _results(tables: Tables) -> Figure:

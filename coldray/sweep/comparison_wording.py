@@ -4,8 +4,8 @@ import math
 
 from coldray.sweep import artifacts as a
 from coldray.sweep.aggregate import Difference, Row, Statistic, Tables
-from coldray.sweep.comparison import NDCG, RECALL, Comparison, Point, is_training_free
-from coldray.sweep.methods import CONTENT, TRAINED, WALKING
+from coldray.sweep.comparison import NDCG, RECALL, Comparison, Point
+from coldray.sweep.methods import ASKING, CONTENT, TRAINED, WALKING
 from coldray.sweep.wording import DASH, TextTable, p_value
 
 MADE_UP = (
@@ -43,8 +43,9 @@ def _against(ours: Row, other: Row, difference: Difference | None) -> str:
         return f"{pair}."
     low, high = 100 * difference.interval.low, 100 * difference.interval.high
     sure = "a significant difference" if difference.significant else "a difference that chance may explain"
-    evidence = f"95% interval of the difference {low:+.2f} to {high:+.2f} points, adjusted p {p_value(difference.p_holm)}"
-    return f"{pair}; {evidence}: {sure}.".replace("-", "−")
+    interval = f"{low:+.2f} to {high:+.2f}".replace("-", "−")
+    evidence = f"95% interval of the difference {interval} points, adjusted p {p_value(difference.p_holm)}"
+    return f"{pair}; {evidence}: {sure}."
 
 
 def comparison_table(tables: Tables, comparison: Comparison) -> TextTable:
@@ -82,7 +83,7 @@ def kind_of(method: str) -> str:
     """Return what sort of method it is."""
     if method in WALKING:
         return "graph and model"
-    if is_training_free(method):
+    if method in ASKING:
         return "model"
     return "trained" if method in (*CONTENT, *TRAINED) else "counted"
 

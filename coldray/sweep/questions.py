@@ -28,7 +28,7 @@ class Question:
 
     method: Method
     settings: ZeroShotSettings
-    """all; the model of another sweep's settings may stand there"""
+    """all of them; `record` says which count"""
     model: str
     """identity of the language model"""
     graph: str = ""

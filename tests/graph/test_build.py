@@ -224,6 +224,14 @@ def test_a_limit_takes_the_first_items(shop):
     assert (built.described, built.unchanged) == (3, 2)
 
 
+def test_a_limit_of_ids_takes_those_items_and_removes_others(shop):
+    shop.write(TITLES)
+    first, *others = map(str, storage.read_table(shop.items)["item_id"].to_pylist())
+    shop.build()
+    built = shop.build(limit=frozenset({first, "nowhere"}))
+    assert (built.described, built.unchanged, built.removed) == (0, 1, len(others))
+
+
 def test_a_slow_address_is_waited_for(shop):
     shop.write(TITLES[:2])
     shop.address.fault = lambda number, body: 0.3

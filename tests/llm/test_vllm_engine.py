@@ -46,7 +46,9 @@ async def asks(engine):
         engine.generate(ask(schema=json.dumps(SCHEMA))),
         engine.generate(ask(max_tokens=3)),
     )
-    assert free.text
+    # Alone, as in bfloat16 what else is in a batch may change which of two near words comes first.
+    one, again = [await engine.generate(ask()) for _ in range(2)]
+    assert one.text == again.text
     assert free.prompt_tokens > 20
     assert choice.text in ("a film", "a fruit")
     assert scale.completion_tokens == 1
@@ -61,9 +63,8 @@ async def asks(engine):
         Request("test@1", "", f"{i} " + "word " * 600, max_tokens=8, temperature=0.7, seed=i // 2)
         for i in range(16)
     ]
-    assert (
-        len({answer.prompt_tokens > 500 for answer in await asyncio.gather(*map(engine.generate, long))}) == 1
-    )
+    answers = await asyncio.gather(*map(engine.generate, long))
+    assert all(answer.prompt_tokens > 500 for answer in answers)
 
     drawn = [await engine.generate(ask(temperature=1.0, seed=seed)) for seed in (1, 1, 2)]
     assert drawn[0].text == drawn[1].text != drawn[2].text

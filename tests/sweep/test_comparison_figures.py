@@ -11,7 +11,7 @@ def test_nothing_is_drawn_of_nothing():
 
 def test_values_that_are_no_numbers_are_not_joined():
     points = {
-        name: (Point(one, 0.1, 0.05, 9.0, 8, "ab"), Point(two, 0.2, 0.1, 9.0, 8, "cd"))
+        name: (Point(one, 0.1, 0.05, 9.0, "ab"), Point(two, 0.2, 0.1, 9.0, "cd"))
         for name, one, two in (("hops", "1", "2"), ("scorer", "embedding", "llm"))
     }
     (figure,) = draw_comparison(NONE, Comparison((), points, (), (), None, ())).values()

@@ -30,7 +30,7 @@ def test_methods_are_told_apart(method, kind):
 
 
 def test_an_analysis_has_a_row_for_each_value_with_its_run():
-    table = analysis_table("hops", (Point("2", 0.125, 0.0625, 1234.4, 8, "ab"),))
+    table = analysis_table("hops", (Point("2", 0.125, 0.0625, 1234.4, "ab"),))
     assert table.columns[0] == "hops"
     assert table.rows == (("2", "12.50", "6.25", "1,234", "ab"),)
 

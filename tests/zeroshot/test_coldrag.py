@@ -1,6 +1,5 @@
 import asyncio
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -94,4 +93,4 @@ def test_a_history_the_graph_does_not_know_gets_the_newest(engine, make_model, s
     ids = pa.array(["new", *IDS])
     wider = Catalogue.of(pa.table({"item_id": ids, "title": ["N", *(f"T {i}" for i in IDS)]}), ids, ())
     asyncio.run(ColdRAG(make_model(retrieval=WALK), wider, store, "coldrag").recommend(buyer, 0))
-    assert np.isin(["T a"], engine.asked[-1].user.split("</candidates>")[0].split("\n")).all()
+    assert "T a" in engine.asked[-1].user.split("</candidates>")[0].split("\n")

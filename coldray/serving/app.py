@@ -125,8 +125,7 @@ class RetrieverReplica:
         embed = TextEncoder(read_settings(serves.graph).sentence_model)
         self.retriever = Retriever(serves, embed, _connecting(serves))
         self.metrics = Metrics()
-        self.metrics.version.set(self.retriever.version)
-        self.retriever.taken_up = self.metrics.version.set
+        self.retriever.looked = self.metrics.version.set
         self._following = await self.retriever.start()
 
     def check_health(self) -> None:

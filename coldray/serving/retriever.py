@@ -42,7 +42,8 @@ class Retriever:
         self._turn = asyncio.Lock()
         self.refused: dict[int, str] = {}
         self._refused_at = 0.0
-        self.taken_up: Callable[[int], None] = lambda version: None
+        self.looked: Callable[[int], None] = lambda version: None
+        """told at each look which version is served; metrics forget a value that is not given again"""
 
     async def start(self) -> "asyncio.Task[None]":
         """Hold the graph and begin to follow it; return the task that does, to be kept."""
@@ -59,6 +60,7 @@ class Retriever:
         """Take up the newest version, if there is a newer one; go on with the one in memory where that cannot be."""
         async with self._turn:
             await self._refresh()
+        self.looked(self.version)
 
     async def _refresh(self) -> None:
         try:
@@ -82,7 +84,6 @@ class Retriever:
             log.warning("version %d of the graph is not taken up: %s", newest, self.refused[newest])
             return
         self.refused = {}
-        self.taken_up(newest)
         log.info("version %d of the graph is served", newest)
 
     def _opened(self, version: int) -> GraphStore:

@@ -9,7 +9,7 @@ import shutil
 import socket
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import click
@@ -175,15 +175,58 @@ def cluster(address: str | None) -> Check:
 
 
 def experiment(path: str, cards: list[str]) -> list[Check]:
-    """Return the checks of what the sweep in the YAML file `path` needs: its data, processors and GPUs.
+    """Return the checks of what the sweep in the YAML file `path` needs: its data, language model, processors and GPUs.
 
     Raises UserError if the file does not describe a sweep.
     """
     from coldray.settings import load_yaml
     from coldray.sweep.config import SweepSettings
-    from coldray.sweep.grid import make_cells
 
     settings = load_yaml(path, SweepSettings)
+    model = [] if settings.zeroshot is None else [model_memory(settings.zeroshot.llm)]
+    return [*trials(path, settings, cards), *model]
+
+
+def model_memory(settings: Any) -> Check:
+    """Return the check of the language model that a sweep asks: of one on vLLM the memory that it needs."""
+    import psutil
+    import torch
+
+    from coldray.llm.memory import memory_of
+    from coldray.llm.settings import VLLM
+
+    if not isinstance(settings, VLLM):
+        return Check("language model", "ok", f"engine {settings.engine}: needs no memory of this machine")
+    try:
+        memory = memory_of(settings)
+    except UserError as error:
+        return Check("language model", "missing", str(error))
+    weights, each = memory.weights / GIB, memory.token * settings.max_length / GIB
+    least, whole = memory.least(settings) / GIB, memory.whole(settings) / GIB
+    found = f"{settings.model}: {weights:.1f} GiB of weights, {each:.2f} GiB a request of {settings.max_length} tokens: "
+    found += f"{least:.1f} GiB of GPU memory at least, {whole:.1f} GiB for {settings.concurrency} requests at a time; "
+    cards = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+    if not cards:
+        free, needed = psutil.virtual_memory().available / GIB, weights + settings.cache_gib
+        found += (
+            f"there is no GPU, and of this machine's memory {needed:.1f} GiB are taken, {free:.1f} GiB free"
+        )
+        fix = (
+            "" if needed <= free else "name a cluster with GPUs, lower llm.cache_gib, or take a smaller model"
+        )
+    else:
+        taken = sum(sorted(cards)[-settings.tensor_parallel :]) * settings.gpu_memory / GIB
+        found += f"{settings.tensor_parallel} GPU here may give {taken:.1f} GiB"
+        fix = (
+            "" if least <= taken else "raise llm.tensor_parallel, lower llm.max_length, or take another model"
+        )
+    return Check("language model", "warn" if fix else "ok", found, fix)
+
+
+def trials(path: str, settings: Any, cards: list[str]) -> list[Check]:
+    """Return the checks of a sweep's data and of the resources of its trials."""
+    from coldray.sweep.grid import make_cells
+
     try:
         data = Check("data", "ok", f"{settings.dataset}: {len(make_cells(settings))} trials to run")
     except UserError as error:
@@ -236,19 +279,66 @@ def show(checks: list[Check]) -> None:
     Console().print(table)
 
 
+def show_forecast(made: list[Any], users: int) -> None:
+    """Print what a comparison will take, by a sample of so many users."""
+    table = Table(title=f"\nThe language model's part, by {users} users", title_justify="left", box=None)
+    table.add_column("")
+    priced = any(found.cost for found in made)
+    for heading in ("tokens read", "tokens written", "hours", *(["cost"] if priced else [])):
+        table.add_column(heading, justify="right")
+    names = ("prompt_tokens", "completion_tokens", "hours", "cost")
+    sums = [sum(getattr(found, name) for found in made) for name in names]
+    for what, values in [(found.what, [getattr(found, name) for name in names]) for found in made] + [
+        ("all", sums)
+    ]:
+        cells = [f"{values[0]:,.0f}", f"{values[1]:,.0f}", f"{values[2]:.2f}", f"{values[3]:.2f}"]
+        table.add_row(Text(what), *cells[: 3 + priced])
+    Console().print(table)
+    click.echo("Hours are for one model as it is here; trainings come on top.")
+
+
 @click.command()
 @click.argument("config", required=False, type=click.Path(dir_okay=False))
 @click.option(
     "--address", envvar="RAY_ADDRESS", help="A Ray cluster to look at: host:port, ray://host:port or auto."
 )
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    help="Ask CONFIG's language model for so many users, and tell tokens and hours of all; 20 are a good number.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def doctor(config: str | None, address: str | None, as_json: bool) -> None:
+def doctor(config: str | None, address: str | None, sample: int | None, as_json: bool) -> None:
     """Say what this machine, and a cluster, can run, and what to install for the rest.
 
-    With CONFIG, the YAML file of a sweep, also whether what that sweep needs is there.
+    With CONFIG, the YAML file of a sweep or an evaluation, also whether what it needs is there, and what it will take.
     """
+    if sample and config is None:
+        raise UserError("--sample: of which evaluation? name its file, too")
     checks = examine(config, address)
-    if as_json:
-        click.echo(json.dumps({"checks": [asdict(check) for check in checks]}, indent=1))
-    else:
+    if not as_json:
         show(checks)
+    made = sampled(config, address, sample) if config and sample else []
+    if as_json:
+        told = {"checks": [asdict(check) for check in checks]}
+        click.echo(
+            json.dumps(told | ({"forecast": [asdict(found) for found in made]} if sample else {}), indent=1)
+        )
+    elif sample:
+        show_forecast(made, sample)
+
+
+def sampled(config: str, address: str | None, sample: int) -> list[Any]:
+    """Return what the evaluation of a file will take, by asking for `sample` users."""
+    from coldray.cli.llm import openai_key
+    from coldray.settings import load_yaml
+    from coldray.sweep.config import SweepSettings
+    from coldray.sweep.forecast import forecast
+
+    settings = load_yaml(config, SweepSettings)
+    key = None if settings.zeroshot is None else openai_key(settings.zeroshot.llm)
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    return forecast(settings, sample, address=address, say=say, key=key)

@@ -46,6 +46,7 @@ class Asked:
     """of each, from the first question to the last answer, beside others"""
     prepared: Usage
     """what the method asked before the first person"""
+    prepared_seconds: float = 0.0
 
 
 def asked_of(split: Split, question: Question) -> Asked:
@@ -74,7 +75,9 @@ def ask_all(
         waiting: set[asyncio.Task[None]] = set()
         started: set[asyncio.Task[None]] = set()
         try:
+            began = time.perf_counter()
             method, asked.prepared = runner.run(_method(question, catalogue, remembering))
+            asked.prepared_seconds = time.perf_counter() - began
             waiting = runner.run(_start(asked, method, seed, question.settings.llm.concurrency))
             started = waiting
             while waiting:

@@ -12,11 +12,22 @@ from pathlib import Path
 import pytest
 import ray
 import torch
+import yaml
 from click.testing import CliRunner
 
 from coldray.cli import doctor as module
-from coldray.cli.doctor import Check, doctor, experiment, installed, language_models, search, show
+from coldray.cli.doctor import (
+    Check,
+    doctor,
+    experiment,
+    installed,
+    language_models,
+    model_memory,
+    search,
+    show,
+)
 from coldray.errors import UserError
+from coldray.llm.settings import VLLM, OpenAI
 
 
 def report(*arguments: str) -> dict[str, dict[str, str]]:
@@ -94,6 +105,42 @@ def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path) -> None:
     file.write_text("name: tiny\ndataset: x\nno_such_key: 1\n")
     with pytest.raises(UserError, match="no_such_key"):
         experiment(str(file), [])
+
+
+def test_the_memory_of_a_language_model_is_told(tmp_path: Path) -> None:
+    shape = {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}
+    (tmp_path / "config.json").write_text(json.dumps(shape | {"num_key_value_heads": 4, "vocab_size": 1000}))
+    small, large = (VLLM(model=str(tmp_path), cache_gib=gib) for gib in (0.1, 4096))
+    assert model_memory(small).state == "ok"
+    assert "GiB of GPU memory at least" in model_memory(small).found
+    if not torch.cuda.is_available():
+        assert model_memory(large).state == "warn"
+        assert "llm.cache_gib" in model_memory(large).fix
+    missing = model_memory(VLLM(model=str(tmp_path / "absent" / "model")))
+    assert (missing.state, "cannot be read" in missing.found) == ("missing", True)
+    assert model_memory(OpenAI(url="http://127.0.0.1:1/v1", model="x")).state == "ok"
+
+
+@pytest.mark.ray
+def test_a_sample_of_users_tells_tokens_and_hours(ray_session, asking_settings, tmp_path: Path) -> None:
+    file = tmp_path / "comparison.yaml"
+    file.write_text(yaml.safe_dump(asking_settings().model_dump(mode="json", exclude_unset=True)))
+    result = CliRunner().invoke(
+        doctor, [str(file), "--sample", "3", "--json"], catch_exceptions=False, env={"RAY_ADDRESS": None}
+    )
+    told = json.loads(result.stdout)["forecast"]
+    assert [row["what"] for row in told] == ["llm", "coldrag"]
+    assert all(row["prompt_tokens"] > 0 for row in told)
+    table = CliRunner().invoke(
+        doctor, [str(file), "--sample", "3"], catch_exceptions=False, env={"RAY_ADDRESS": None}
+    )
+    assert "tokens read" in table.stdout
+    assert "all" in table.stdout
+
+
+def test_a_sample_is_of_an_evaluation() -> None:
+    with pytest.raises(UserError, match="name its file"):
+        CliRunner().invoke(doctor, ["--sample", "3"], catch_exceptions=False)
 
 
 @pytest.mark.ray

@@ -28,6 +28,11 @@ quickstart-graph: ## from the MovieLens-100k films to a knowledge graph, with a 
 	@scripts/install llm
 	@scripts/quickstart-graph
 
+.PHONY: quickstart-compare
+quickstart-compare: install ## every method of the papers on films of MovieLens-100k, with a small language model on vLLM
+	@scripts/install llm
+	@scripts/quickstart-compare
+
 .PHONY: quickstart-serve
 quickstart-serve: quickstart-graph ## recommendations from that graph over HTTP: a page, and a line for curl; until Ctrl-C
 	@scripts/quickstart-serve

@@ -22,7 +22,10 @@ MAX_PARAMETERS = 8
 
 # Besides the packages of EDGE, only these modules, which are Ray Data pipelines, may import Ray.
 RAY_DATA_MODULES = {"coldray.data.prepare", "coldray.encode.pipeline", "coldray.graph.pipeline"}
-EDGE = {"sweep": {"ray", "mlflow"}, "cli": {"ray", "mlflow"}, "llm": {"ray"}, "serving": {"ray"}}
+EDGE = {name: {"ray", "mlflow"} for name in ("sweep", "cluster", "cli")} | {
+    "llm": {"ray"},
+    "serving": {"ray"},
+}
 # Layers that do not know each other.
 APART = {"llm", "graph", "retrieval", "zeroshot"}, {"models", "transfer", "training"}
 
@@ -211,8 +214,9 @@ def _is_false(value: ast.expr) -> bool:
 def test_no_global_state_and_no_environment_below_the_command_line() -> None:
     faults = []
     for path, tree in TREES.items():
-        # What a Serve configuration deploys has no command line before it.
-        below = path.relative_to(PACKAGE).parts[0] != "cli" and path != PACKAGE / "serving" / "app.py"
+        # What a Serve configuration deploys has no command line before it; a cluster's programs are started with an environment.
+        folder = path.relative_to(PACKAGE).parts[0]
+        below = folder not in ("cli", "cluster") and path != PACKAGE / "serving" / "app.py"
         for node in ast.walk(tree):
             reads = isinstance(node, ast.Call | ast.Subscript) and re.match(
                 r"os\.(getenv\(|environ\.(get|setdefault|pop)\(|environ\[)", ast.unparse(node)

@@ -11,7 +11,7 @@ import click
 from coldray import __version__
 from coldray.errors import UserError, mendable
 
-COMMANDS = ("data", "encode", "sweep", "evaluate", "recommend", "graph", "llm", "serve", "doctor")
+COMMANDS = ("data", "encode", "sweep", "evaluate", "recommend", "graph", "llm", "serve", "cluster", "doctor")
 
 
 class LazyGroup(click.Group):

@@ -25,14 +25,16 @@ START_SECONDS = 120.0
 """how long a server may take to answer; a busy machine needs ten seconds"""
 ARTIFACT_ROOT = "mlflow-artifacts:/"
 ALLOWED_HOSTS = "localhost,127.0.0.1,localhost:*,127.0.0.1:*"
-_ENVIRONMENT = (
-    *("-u", "MLFLOW_TRACKING_URI", "-u", "MLFLOW_REGISTRY_URI", "-u", "MLFLOW_BACKEND_STORE_URI"),
-    "MLFLOW_DISABLE_TELEMETRY=true",
-    "DO_NOT_TRACK=true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false",  # no scheduler processes: the server only keeps records
-    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=64",  # more connections than the server has threads: none waits for one
-    "PYTHONSAFEPATH=1",  # a file of the user's that is named like a module is not imported in its place
-)
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # no scheduler processes: the server only keeps records
+    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "64",  # more connections than the server has threads: none waits for one
+    "PYTHONSAFEPATH": "1",  # a file of the user's that is named like a module is not imported in its place
+}
+"""of a server"""
+UNSET = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_BACKEND_STORE_URI")
+"""variables of the user's that would make a server another one's client"""
 
 
 @contextmanager
@@ -68,7 +70,7 @@ def embedded_server(folder: str | os.PathLike[str]) -> Iterator[str]:
     folder. Raises ServiceError, with the end of the server's log, when it does not come up.
     """
     home = Path(folder).expanduser().absolute()
-    _create_database(home)
+    create_database(home)
     with closing(_free_port()) as held:
         port = held.getsockname()[1]
     log = home / f"mlflow-{port}.log"
@@ -108,13 +110,15 @@ def _command(home: Path, port: int) -> list[str]:
             "--workers",
             "1",
         ),
-        *("--backend-store-uri", _database_uri(home), "--serve-artifacts"),
+        *("--backend-store-uri", database_uri(home), "--serve-artifacts"),
         *("--artifacts-destination", (home / "artifacts").as_uri(), "--allowed-hosts", ALLOWED_HOSTS),
     ]
-    return [*watchdog, "/usr/bin/env", *_ENVIRONMENT, *server]
+    unset = [part for name in UNSET for part in ("-u", name)]
+    return [*watchdog, "/usr/bin/env", *unset, *(f"{k}={v}" for k, v in ENVIRONMENT.items()), *server]
 
 
-def _database_uri(home: Path, name: str = DATABASE) -> str:
+def database_uri(home: Path, name: str = DATABASE) -> str:
+    """Return the URI of a folder's database."""
     return f"sqlite:///{urllib.parse.quote(str(home / name))}"
 
 
@@ -123,7 +127,7 @@ def database_of(runs: str) -> str:
     home = Path(runs) / "mlflow"
     if not (home / DATABASE).is_file():
         raise UserError(f"{runs}: has no MLflow database of its own; name the server's address")
-    return _database_uri(home.absolute())
+    return database_uri(home.absolute())
 
 
 def _sqlite_folder(uri: str) -> Path:
@@ -134,7 +138,7 @@ def _sqlite_folder(uri: str) -> Path:
     return path.parent
 
 
-def _create_database(home: Path) -> None:
+def create_database(home: Path) -> None:
     """Make `home`'s database where there is none yet: whole or not at all, one process at a time."""
     home.mkdir(parents=True, exist_ok=True)
     if (home / DATABASE).exists():
@@ -148,7 +152,7 @@ def _create_database(home: Path) -> None:
         temporary = home / f"{DATABASE}.tmp"
         temporary.unlink(missing_ok=True)
         # MLflow's constructor, which makes the tables, has no types.
-        store = SqlAlchemyStore(_database_uri(home, temporary.name), ARTIFACT_ROOT)  # type: ignore[no-untyped-call]  # MLflow's
+        store = SqlAlchemyStore(database_uri(home, temporary.name), ARTIFACT_ROOT)  # type: ignore[no-untyped-call]  # MLflow's
         store.engine.dispose()
         temporary.replace(home / DATABASE)
 

@@ -1,0 +1,1 @@
+"""How a cluster comes up on one machine, and how work is given to one."""

@@ -1,0 +1,271 @@
+"""A cluster on this machine: Ray's head with dashboard and jobs, MLflow, on request Prometheus and Grafana; all on loopback.
+
+HOME/cluster.json    what runs: process numbers, addresses, logs
+HOME/tracking_token  MLflow's token; Ray's is where Ray keeps it
+HOME/mlflow/         records and artifacts, where no other place is named
+HOME/logs/           what the programs say
+"""
+
+import os
+import secrets
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from coldray.cluster import processes as p
+from coldray.cluster.tracking_app import TOKEN_FILE
+from coldray.errors import UserError
+from coldray.sweep import server as tracking
+
+START_SECONDS = 120.0
+_ADDRESS = "127.0.0.1"
+_STATE = "cluster.json"
+ON_LOOPBACK = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""of all processes of a cluster on this machine. The second, whose name says where Ray does so by itself, keeps it on loopback;
+`ray start` would take an address that other machines reach, even if told otherwise."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where programs listen, on loopback."""
+
+    ray: int = 6379
+    dashboard: int = 8265
+    client: int = 10001
+    mlflow: int = 5000
+    prometheus: int = 9090
+    grafana: int = 3000
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where MLflow keeps its records."""
+
+    backend: str | None = None
+    """URI of a database, such as postgresql://…; None: SQLite below HOME"""
+    artifacts: str | None = None
+    """folder or URI; None: below HOME"""
+
+
+def up(
+    home: Path,
+    ports: Ports = Ports(),
+    store: Store = Store(),
+    *,
+    cpus: int | None = None,
+    monitoring: bool = False,
+    say: Callable[[str], None] = print,
+) -> list[p.Program]:
+    """Start what does not run yet, and return all that does. What runs already is left as it is.
+
+    Raises UserError for ports that are taken and programs that are not there, ServiceError for those that do not come up; what
+    was started before that goes on and is ended by `down`.
+    """
+    with _turn(home):
+        running = {program.name: program for program in _running(home)}
+        for program in programs(home):
+            if program.name not in running:
+                p.stop(program)  # what it left behind when it died
+        starts = {"mlflow": _mlflow, "ray": _ray}
+        starts |= {"prometheus": _prometheus, "grafana": _grafana} if monitoring else {}
+        wanted = [name for name in starts if name not in running]
+        for name in wanted:
+            for what, port, option in _listening(name, ports):
+                p.check_free(what, port, option)
+        for name in wanted:
+            say(f"starting {name}")
+            program, answers = starts[name](home, ports, store, cpus)
+            running[name] = program
+            p.write_programs(home / _STATE, list(running.values()))
+            p.wait_until(program, answers, START_SECONDS)
+        return list(running.values())
+
+
+def down(home: Path, say: Callable[[str], None] = print) -> int:
+    """End all that `up` started, newest first, and return how many programs that were."""
+    with _turn(home):
+        ended = 0
+        for program in reversed(p.read_programs(home / _STATE)):
+            if program.process() is not None:
+                say(f"ending {program.name}")
+            ended += p.stop(program)
+        (home / _STATE).unlink(missing_ok=True)
+        return ended
+
+
+def programs(home: Path) -> list[p.Program]:
+    """Return what `up` started, whether it still runs or not."""
+    return p.read_programs(home / _STATE)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return the variables with which commands on this machine find the cluster and its MLflow, secrets among them."""
+    known = {program.name: program for program in _running(home)}
+    found = {}
+    if "ray" in known:
+        found = ON_LOOPBACK | {"RAY_ADDRESS": known["ray"].address}
+        found |= {"RAY_API_SERVER_ADDRESS": known["ray"].page}
+    if "mlflow" in known:
+        token = (home / "tracking_token").read_text().strip()
+        found |= {"MLFLOW_TRACKING_URI": known["mlflow"].address, "MLFLOW_TRACKING_TOKEN": token}
+    return found
+
+
+def _running(home: Path) -> list[p.Program]:
+    return [program for program in programs(home) if program.process() is not None]
+
+
+@contextmanager
+def _turn(home: Path) -> Iterator[None]:
+    """Let one command at a time change what runs."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with FileLock(home / "cluster.lock", timeout=2 * START_SECONDS):
+            yield
+    except Timeout as error:
+        raise UserError(f"{home}: another command changes this cluster; wait for it") from error
+
+
+def _listening(name: str, ports: Ports) -> list[tuple[str, int, str]]:
+    """Return what a program listens with: what for, where, and the option that names another port."""
+    if name == "ray":
+        return [
+            ("Ray", ports.ray, "--port"),
+            ("Ray's dashboard", ports.dashboard, "--dashboard-port"),
+            ("Ray's client server", ports.client, "--client-port"),
+        ]
+    return [(name, getattr(ports, name), f"--{name}-port")]
+
+
+def _mlflow(home: Path, ports: Ports, store: Store, cpus: int | None) -> tuple[p.Program, Callable[[], bool]]:
+    """Start MLflow behind a token."""
+    token = home / "tracking_token"
+    if not token.exists():
+        p.write_private(token, secrets.token_hex(32))
+    folder = home / "mlflow"
+    if store.backend is None:
+        tracking.create_database(folder)
+    artifacts = store.artifacts or str(folder / "artifacts")
+    # The database's address may hold a password, which belongs into no list of processes.
+    secret = {"MLFLOW_BACKEND_STORE_URI": store.backend or tracking.database_uri(folder)}
+    variables = {name: value for name, value in os.environ.items() if name not in tracking.UNSET}
+    variables |= tracking.ENVIRONMENT | secret | {TOKEN_FILE: str(token)}
+    address = f"http://{_ADDRESS}:{ports.mlflow}"
+    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "coldray", "--host", _ADDRESS]
+    command += ["--port", str(ports.mlflow), "--workers", "2", "--serve-artifacts", "--artifacts-destination"]
+    command += [artifacts, "--allowed-hosts", tracking.ALLOWED_HOSTS]
+    program = p.start("mlflow", command, variables, (address, address), home / "logs" / "mlflow.log")
+    return program, lambda: _answers(f"{address}/health")
+
+
+def _ray(home: Path, ports: Ports, store: Store, cpus: int | None) -> tuple[p.Program, Callable[[], bool]]:
+    """Start Ray's head, which asks for a token; jobs and workers find MLflow by its environment."""
+    token = ray_token()
+    variables = dict(os.environ) | ON_LOOPBACK | {"RAY_USAGE_STATS_ENABLED": "0"}
+    variables |= {name: value for name, value in environment(home).items() if name.startswith("MLFLOW")}
+    variables["RAY_PROMETHEUS_HOST"] = f"http://{_ADDRESS}:{ports.prometheus}"
+    variables["RAY_GRAFANA_HOST"] = f"http://{_ADDRESS}:{ports.grafana}"
+    variables.pop("RAY_ADDRESS", None)
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
+    command += ["--port", str(ports.ray), "--ray-client-server-port", str(ports.client)]
+    command += ["--dashboard-host", _ADDRESS, "--dashboard-port", str(ports.dashboard)]
+    # Ports that nobody has to know are any that are free.
+    command += ["--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", "0"]
+    command += ["--include-dashboard", "true", "--disable-usage-stats"]
+    command += [] if cpus is None else ["--num-cpus", str(cpus)]
+    page = f"http://{_ADDRESS}:{ports.dashboard}"
+    addresses = (f"{_ADDRESS}:{ports.ray}", page)
+    program = p.start("ray", command, variables, addresses, home / "logs" / "ray.log")
+    # The dashboard comes first, the node, without which nothing runs, after it.
+    nodes = f"{page}/api/v0/nodes?filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
+    return program, lambda: b'"ALIVE"' in _read(nodes, token)
+
+
+def ray_token() -> str:
+    """Return Ray's token of this machine, made if there is none; where it is a file nobody else may read it."""
+    if "RAY_AUTH_TOKEN" in os.environ:
+        return os.environ["RAY_AUTH_TOKEN"]
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if not file.exists():
+        p.write_private(file, secrets.token_hex(32))
+    if file.stat().st_mode & 0o077:
+        file.chmod(0o600)
+    return file.read_text().strip()
+
+
+def _prometheus(
+    home: Path, ports: Ports, store: Store, cpus: int | None
+) -> tuple[p.Program, Callable[[], bool]]:
+    """Start Prometheus over the nodes that Ray lists."""
+    binary = _binary("prometheus", "prometheus")
+    file = home / "prometheus" / "prometheus.yml"
+    nodes = _ray_folder() / "prom_metrics_service_discovery.json"
+    p.write_private(file, _SCRAPING.format(nodes=nodes))
+    address = f"http://{_ADDRESS}:{ports.prometheus}"
+    command = [binary, f"--config.file={file}", f"--storage.tsdb.path={home / 'prometheus' / 'data'}"]
+    command += [f"--web.listen-address={_ADDRESS}:{ports.prometheus}"]
+    program = p.start("prometheus", command, os.environ, (address, address), home / "logs" / "prometheus.log")
+    return program, lambda: _answers(f"{address}/-/ready")
+
+
+_SCRAPING = """\
+global: {{scrape_interval: 10s, evaluation_interval: 10s}}
+scrape_configs:
+- job_name: ray
+  file_sd_configs:
+  - files: ["{nodes}"]
+"""
+
+
+def _grafana(
+    home: Path, ports: Ports, store: Store, cpus: int | None
+) -> tuple[p.Program, Callable[[], bool]]:
+    """Start Grafana with the dashboards that Ray writes."""
+    binary = _binary("grafana-server", "grafana")
+    settings = _ray_folder() / "session_latest" / "metrics" / "grafana" / "grafana.ini"
+    variables = dict(os.environ) | {
+        "GF_SERVER_HTTP_ADDR": _ADDRESS,
+        "GF_SERVER_HTTP_PORT": str(ports.grafana),
+    }
+    address = f"http://{_ADDRESS}:{ports.grafana}"
+    homepath = os.environ.get("GF_PATHS_HOME", "/usr/share/grafana")
+    command = [binary, "--homepath", homepath, "--config", str(settings)]
+    program = p.start("grafana", command, variables, (address, address), home / "logs" / "grafana.log")
+    return program, lambda: _answers(f"{address}/api/health")
+
+
+def _ray_folder() -> Path:
+    """Return where Ray keeps its sessions, lists its nodes and writes configurations of others."""
+    return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray")  # noqa: S108 - Ray's own choice
+
+
+def _binary(program: str, package: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        raise UserError(
+            f"{program}: is not installed; install the package {package}, or leave out --monitoring"
+        )
+    return found
+
+
+def _answers(url: str) -> bool:
+    """Return whether a server on loopback answers."""
+    return bool(_read(url))
+
+
+def _read(url: str, token: str = "") -> bytes:
+    """Return what a server on loopback answers, nothing if it does not or refuses."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as answer:  # noqa: S310 - ours
+            answered: bytes = answer.read()
+            return answered
+    except (urllib.error.URLError, OSError):
+        return b""

@@ -14,7 +14,7 @@ from coldray.sweep.validate import CellResult
 
 HEADLINE_METRIC = "cold_NDCG@10"
 COMPARED = ("cold_NDCG@10", "cold_Recall@10", "warm_NDCG@10", "NDCG@10")
-"""metrics whose difference to the baseline is tested"""
+"""metrics whose difference to the baseline is tested; of a comparison, whose users are all cold, the first two"""
 BUCKET_METRIC = "NDCG@10"
 WARM_BUCKETS, COLD_BUCKETS = 4, 3
 SIGNIFICANT = 0.05
@@ -129,12 +129,15 @@ def aggregate(spec: a.SweepSpec, results: Sequence[CellResult]) -> Tables:
     pairs = [pair for pair in (_paired(group, groups[first]) for group in others) if pair]
     if not pairs:
         return Tables(rows, rows[first], (), (), _counts(results))
-    differences = [item for metric in COMPARED for item in _differences(pairs, metric)]
+    compared = COMPARED if spec.dataset.cold_users is None else COMPARED[:2]
+    differences = [item for metric in compared for item in _differences(pairs, metric)]
     return Tables(rows, rows[first], tuple(_adjusted(differences)), tuple(_gains(pairs)), _counts(results))
 
 
 def _position(cell: a.CellSpec, spec: a.SweepSpec) -> tuple[bool, str, int]:
-    """Return a key that orders the baseline first, then transfer by K, then what has no K."""
+    """Return a key that orders the baseline first, then transfer by K, then what has no K; of a comparison the cells' order."""
+    if spec.dataset.cold_users is not None:
+        return (False, "", [other.cell_id for other in spec.cells].index(cell.cell_id))
     return (
         cell.method != spec.baseline and cell.k is None,
         "" if cell.k is None else cell.method,

@@ -1,11 +1,13 @@
 """The figures of a comparison on users with a cold target."""
 
+import itertools
 import math
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from coldray.sweep.aggregate import Tables
 from coldray.sweep.comparison import NDCG, RECALL, Comparison, Point
@@ -129,18 +131,35 @@ def _costs(tables: Tables, comparison: Comparison) -> Figure:
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
     recall = {row.label: row.headline[RECALL].mean for row in tables.rows}
-    for number, row in enumerate(comparison.asked):
+    places = {}
+    for row in comparison.asked:
         place = (row.prompt_tokens + row.completion_tokens, 100 * recall.get(row.label, math.nan))
         axes.plot(*place, "o", color=colour_of(row.label), markersize=7)
-        up = 7 if number % 2 else -13
-        axes.annotate(
-            row.label, place, xytext=(0, up), textcoords="offset points", ha="center", fontsize=8, color=INK
-        )
+        places[row.label] = place
     axes.set_xscale("log")
-    axes.margins(x=0.15, y=0.2)
+    axes.margins(x=0.15, y=0.3)
     axes.set_xlabel("tokens a user")
     axes.set_title("Recall@10, %")
+    figure.draw_without_rendering()  # only then is it known where points are
+    points = axes.transData.transform([place for place in places.values() if not math.isnan(place[1])])
+    taken: list[Any] = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in points]
+    for label, place in sorted(places.items(), key=lambda item: item[1]):
+        if not math.isnan(place[1]):
+            taken.append(_labelled(axes, label, place, taken))
     return figure
+
+
+def _labelled(axes: Any, label: str, place: tuple[float, float], taken: list[Any]) -> Any:
+    """Write a point's label as near to it as neither another label nor a point is in the way; return the box it takes."""
+    for step in itertools.count():  # farther off there is always room
+        up = 7 + 10 * (step // 2) if step % 2 == 0 else -13 - 10 * (step // 2)
+        text = axes.annotate(
+            label, place, xytext=(0, up), textcoords="offset points", ha="center", fontsize=8, color=INK
+        )
+        box = text.get_window_extent()
+        if not any(box.overlaps(other) for other in taken):
+            return box
+        text.remove()
 
 
 def _graph(graph: dict[str, Any]) -> Figure:

@@ -93,6 +93,14 @@ def test_p_values_are_adjusted_over_the_whole_table(results_of):
     assert tables.differences[smallest].p_holm == pytest.approx(min(1.0, 12 * p_values[smallest]))
 
 
+def test_a_comparison_tests_what_cold_targets_say_and_keeps_its_order(results_of):
+    spec, results = results_of(seeds=(1, 2), ks=(25, 10))
+    data = spec.dataset.model_copy(update={"cold_users": 9})
+    tables = aggregate(spec.model_copy(update={"dataset": data}), results)
+    assert {difference.metric for difference in tables.differences} == {"cold_NDCG@10", "cold_Recall@10"}
+    assert [row.label for row in tables.rows] == list(dict.fromkeys(cell.variant for cell in spec.cells))
+
+
 def test_a_seed_that_only_one_of_two_has_is_not_compared(results_of):
     spec, results = results_of(seeds=(1, 2, 3), ks=(10,))
     kept = [r for r in results if not (r.cell.method == "delta" and r.cell.seed == 3)]

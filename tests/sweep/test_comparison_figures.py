@@ -1,6 +1,13 @@
+"""The figures of a comparison."""
+
+import itertools
+
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
 from coldray.sweep.aggregate import Tables
 from coldray.sweep.comparison import Comparison, Point
-from coldray.sweep.comparison_figures import colour_of, draw_comparison
+from coldray.sweep.comparison_figures import _labelled, colour_of, draw_comparison
 
 NONE = Tables((), None, (), (), {})
 
@@ -25,3 +32,15 @@ def test_values_that_are_no_numbers_are_not_joined():
 
 def test_each_kind_of_method_has_a_colour():
     assert len({colour_of("delta"), colour_of("llm"), colour_of("coldrag")}) == 3
+
+
+def test_labels_of_methods_that_cost_the_same_are_all_readable():
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    axes.plot([1, 2], [1, 2])
+    figure.draw_without_rendering()
+    boxes: list[Bbox] = []
+    for name in ("llm", "llmrank-sequential", "llmrank-recency", "taxrec", "kalm4rec", "coldrag"):
+        boxes.append(_labelled(axes, name, (1.5, 1.5), boxes))
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert len(axes.texts) == len(boxes)

@@ -8,7 +8,8 @@ from coldray.cli.serve import read_config
 from coldray.llm.shared_engine import SharedSettings
 from coldray.serving.settings import ServiceSettings
 
-FILES = sorted((Path(__file__).parent.parent.parent / "serve").glob("*.yaml"))
+ROOT = Path(__file__).parent.parent.parent
+FILES = sorted((ROOT / "serve").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -20,7 +21,7 @@ def test_every_file_is_a_configuration(file):
 
 
 def test_the_manifest_for_kubernetes_holds_the_same_configuration():
-    manifest = yaml.safe_load((FILES[0].parent / "kubernetes" / "rayservice.yaml").read_text())
+    manifest = yaml.safe_load((ROOT / "cluster" / "kubernetes" / "serving" / "rayservice.yaml").read_text())
     assert manifest["kind"] == "RayService"
     applications = yaml.safe_load(manifest["spec"]["serveConfigV2"])["applications"]
     SharedSettings.model_validate(applications[0]["args"])

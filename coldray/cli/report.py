@@ -40,19 +40,60 @@ def _options(command: F) -> F:
 @contextmanager
 def _open(sweep: str | None, tracking_uri: str | None, runs: str) -> "Iterator[SweepRecord]":
     """Yield the sweep that is meant, from the server that is there or one that is started for it."""
+    from coldray.sweep.validate import read_sweep
+
+    with _server(tracking_uri, runs) as uri, read_sweep(uri, sweep) as record:
+        yield record
+
+
+@contextmanager
+def _server(tracking_uri: str | None, runs: str) -> Iterator[str]:
+    """Yield the server that is there, or one that is started over the folder of the sweeps."""
     from pathlib import Path
 
     from coldray.errors import UserError
     from coldray.sweep.server import DATABASE, tracking_server
-    from coldray.sweep.validate import read_sweep
 
     folder = Path(runs) / "mlflow"
     if not tracking_uri and not (folder / DATABASE).exists():
         raise UserError(
             f"{folder}: holds no sweep; name its folder with --runs, or a server with --tracking-uri"
         )
-    with tracking_server(tracking_uri or None, folder) as uri, read_sweep(uri, sweep) as record:
-        yield record
+    with tracking_server(tracking_uri or None, folder) as uri:
+        yield uri
+
+
+@click.command()
+@_options
+@click.option(
+    "--every", default=3.0, show_default=True, type=click.FloatRange(min=0.5), help="Seconds between looks."
+)
+def watch(sweep: str | None, tracking_uri: str | None, runs: str, as_json: bool, every: float) -> None:
+    """Follow SWEEP (its name or id; the newest if not given), which another terminal or a job runs, until it ends.
+
+    With --json how it stands is printed once.
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from coldray.sweep.watch import follow, look, view
+
+    with _server(tracking_uri, runs) as uri:
+        if as_json:
+            click.echo(json.dumps(asdict(look(uri, sweep)), indent=1))
+            return
+        console, done = Console(), -1
+        if console.is_terminal:
+            with Live(console=console, auto_refresh=False) as live:
+                for progress in follow(uri, sweep, every):
+                    live.update(view(progress), refresh=True)
+            return
+        for progress in follow(uri, sweep, every):
+            if progress.done != done or progress.status != "RUNNING":
+                console.print(view(progress))
+                done = progress.done
 
 
 @click.command()

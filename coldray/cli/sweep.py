@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from coldray.cli.report import report, validate
+from coldray.cli.report import report, validate, watch
 
 RUNS = click.option(
     "--runs", default="runs", show_default=True, help="Folder or URI for backbones, results and MLflow."
@@ -29,6 +29,7 @@ def sweep() -> None:
 
 sweep.add_command(report)
 sweep.add_command(validate)
+sweep.add_command(watch)
 
 
 @sweep.command()

@@ -46,7 +46,7 @@ ROW_LIMIT = 50_000_000
 KIND_TAG, NAME_TAG = "coldray.kind", "coldray.name"
 SWEEP_TAG, CELL_TAG, METHOD_TAG = "coldray.sweep_id", "coldray.cell_id", "coldray.method"
 ERROR_TAG = "coldray.error"
-PARENT_TAG, NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
+PARENT_TAG, NOTE_TAG, JOB_TAG = "mlflow.parentRunId", "mlflow.note.content", "coldray.ray_job"
 
 CUTOFF = 10
 METRICS = ("NDCG@10", "Recall@10", "cold_NDCG@10", "cold_Recall@10", "warm_NDCG@10", "warm_Recall@10")

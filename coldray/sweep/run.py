@@ -88,11 +88,14 @@ def run_sweep(
         cluster(address, settings) as dashboard,
     ):
         tracker = Tracker(uri, settings.name)
-        parent = tracker.start_sweep(record)
+        job = f"{dashboard}/#/jobs/{ray.get_runtime_context().get_job_id()}" if dashboard else ""
+        parent = tracker.start_sweep(record, job)
         finished = tracker.finished_cells(parent)
         left = [cell for cell in cells if cell.cell_id not in finished]
         progress = f"{len(left)} of {len(cells)} cells to run"
-        say(f"sweep {settings.name}: {progress}; MLflow {uri}; Ray dashboard {dashboard}")
+        say(
+            f"sweep {settings.name}: {progress}; MLflow {tracker.page(parent)}; Ray dashboard {dashboard or 'off'}"
+        )
         asking = any(cell.question for cell in left)
         context = SweepContext(
             sweep_id=record["sweep_id"],
@@ -221,7 +224,7 @@ def cluster(address: str | None, settings: SweepSettings) -> Iterator[str]:
             ) from error
     try:
         _check_resources(settings)
-        yield dashboard or "off"
+        yield dashboard
     finally:
         if started:
             ray.shutdown()

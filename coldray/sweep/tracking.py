@@ -99,11 +99,11 @@ class Tracker:
         with reaching(uri):
             self.experiment_id = self._experiment(experiment)
 
-    def start_sweep(self, sweep: Mapping[str, Any]) -> str:
+    def start_sweep(self, sweep: Mapping[str, Any], job: str = "") -> str:
         """Return the id of the running parent run of `sweep`, the content of sweep.json.
 
-        A run that the sweep already has is taken up again. Raises UserError when `sweep` is not as it
-        should be.
+        A run that the sweep already has is taken up again. `job` is the page of the Ray job that runs it, which the run links.
+        Raises UserError when `sweep` is not as it should be.
         """
         try:
             spec = a.SweepSpec.model_validate(sweep)
@@ -113,6 +113,9 @@ class Tracker:
             found = self._search({a.KIND_TAG: "sweep", a.SWEEP_TAG: spec.sweep_id})
             tags = {a.KIND_TAG: "sweep", a.SWEEP_TAG: spec.sweep_id, a.NAME_TAG: spec.name}
             tags[a.NOTE_TAG] = NOTE.format(sweep_id=spec.sweep_id)
+            if job:
+                tags |= {a.JOB_TAG: job}
+                tags[a.NOTE_TAG] += f"\nRun by [this Ray job]({job}).\n"
             run_id = self._reopen(found, tags, spec.name)
             text = json.dumps(dict(sweep), indent=1, sort_keys=True, ensure_ascii=False)
             self._client.log_text(run_id, text, a.SWEEP)
@@ -131,12 +134,17 @@ class Tracker:
             found = self._search({a.CELL_TAG: spec.cell_id, a.PARENT_TAG: parent_run_id})
             tags = {a.KIND_TAG: "cell", a.CELL_TAG: spec.cell_id, a.SWEEP_TAG: sweep_id}
             tags |= {a.METHOD_TAG: spec.method, a.PARENT_TAG: parent_run_id}
+            tags |= {name: value for name, value in parent.data.tags.items() if name == a.JOB_TAG}
             run_id = self._reopen(found, tags, spec.label)
             said = {"method": spec.method, "seed": spec.seed, "k": spec.k} | dict(params)
             entries = [Param(name, str(value)) for name, value in said.items() if value is not None]
             for start in range(0, len(entries), PARAMS):
                 self._client.log_batch(run_id, params=entries[start : start + PARAMS], synchronous=True)
         return run_id
+
+    def page(self, run_id: str) -> str:
+        """Return the address of a run's page."""
+        return f"{self.uri}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
     def finished_cells(self, parent_run_id: str) -> dict[str, str]:
         """Return the run ids of the cells that are finished, by cell id."""

@@ -101,25 +101,32 @@ def read_sweep(uri: str, sweep: str | None = None) -> Iterator[SweepRecord]:
     Raises UserError when there is none, or when its sweep.json is not as it should be, ServiceError when the
     server does not answer.
     """
-    client = MlflowClient(uri)
+    with tempfile.TemporaryDirectory(prefix="coldray-sweep-") as folder, reaching(uri):
+        parent, spec = find_sweep(uri, sweep)
+        with ThreadPoolExecutor(THREADS) as pool:
+            children = cells_of(uri, parent)
+            records = tuple(pool.map(partial(_read_run, uri, Path(folder)), children))
+        yield SweepRecord(uri, str(parent.info.run_id), parent.info.status, spec, records)
+
+
+def find_sweep(uri: str, sweep: str | None) -> tuple[Run, a.SweepSpec]:
+    """Return the run of a sweep and its specification; what is raised is said at `read_sweep`."""
+    parent = _find_sweep(MlflowClient(uri), uri, sweep)
+    run_id = _safe_id(parent)
     with tempfile.TemporaryDirectory(prefix="coldray-sweep-") as folder:
-        with reaching(uri):
-            parent = _find_sweep(client, uri, sweep)
-            run_id = _safe_id(parent)
-            children = search_runs(
-                client, [parent.info.experiment_id], f"tags.\"{a.PARENT_TAG}\" = '{run_id}'"
-            )
-            home = Path(folder) / run_id
-            problem = _fetch(uri, parent, (a.SWEEP,), home)
-            with ThreadPoolExecutor(THREADS) as pool:
-                records = tuple(pool.map(partial(_read_run, uri, Path(folder)), children))
-        if problem:
+        home = Path(folder) / run_id
+        if problem := _fetch(uri, parent, (a.SWEEP,), home):
             raise UserError(f"{uri}: run {run_id}: {problem}; it is no whole sweep")
         try:
-            spec = a.read_spec((home / a.SWEEP).read_bytes(), a.SweepSpec, a.SWEEP)
+            return parent, a.read_spec((home / a.SWEEP).read_bytes(), a.SweepSpec, a.SWEEP)
         except InvalidRunError as error:
             raise UserError(f"{uri}: run {run_id}: {error}") from error
-        yield SweepRecord(uri, run_id, parent.info.status, spec, records)
+
+
+def cells_of(uri: str, parent: Run) -> list[Run]:
+    """Return the runs of a sweep's cells, newest first."""
+    where = f"tags.\"{a.PARENT_TAG}\" = '{_safe_id(parent)}'"
+    return search_runs(MlflowClient(uri), [parent.info.experiment_id], where)
 
 
 def validate(record: SweepRecord) -> tuple[list[CellResult], list[LeftOut]]:

@@ -88,8 +88,7 @@ def run_sweep(
         cluster(address, settings) as dashboard,
     ):
         tracker = Tracker(uri, settings.name)
-        job = f"{dashboard}/#/jobs/{ray.get_runtime_context().get_job_id()}" if dashboard else ""
-        parent = tracker.start_sweep(record, job)
+        parent = tracker.start_sweep(record, _job_page(dashboard))
         finished = tracker.finished_cells(parent)
         left = [cell for cell in cells if cell.cell_id not in finished]
         progress = f"{len(left)} of {len(cells)} cells to run"
@@ -120,6 +119,11 @@ def run_sweep(
         target = _report_folder(runs, record["sweep_id"])
         report = _report(uri, parent, target)
         return Outcome(parent, uri, len(tracker.finished_cells(parent)), failed, report, target)
+
+
+def _job_page(dashboard: str) -> str:
+    """Return the page of the job that this process is, "" without a dashboard."""
+    return f"{dashboard}/#/jobs/{ray.get_runtime_context().get_job_id()}" if dashboard else ""
 
 
 def _recorded(settings: SweepSettings, runs: str, cells: list[Cell], resume: bool) -> dict[str, Any]:

@@ -96,7 +96,8 @@ class EmbeddingScorer:
 class ModelScorer:
     """A language model's scores: the expected score of one token an edge, or guided numbers for several a prompt.
 
-    All prompts of a history begin alike, so that an engine with a prefix cache reads it once.
+    All prompts of a history begin alike, and the first is asked before the others, so that an engine with a prefix cache reads
+    the history once: what is asked together it reads anew each time.
     """
 
     def __init__(self, engine: Asks, batch: int = 1) -> None:
@@ -113,10 +114,12 @@ class ModelScorer:
         for start in range(0, len(parts), wave):
             if budget.spent:
                 break
-            asked = (self._ask(anchors, part, texts, scores, budget) for part in parts[start : start + wave])
+            now = parts[start : start + wave]
             try:
                 async with asyncio.timeout(budget.seconds):
-                    await asyncio.gather(*asked)
+                    if start == 0:
+                        await self._ask(anchors, now.pop(0), texts, scores, budget)
+                    await asyncio.gather(*(self._ask(anchors, part, texts, scores, budget) for part in now))
             except TimeoutError:
                 break
         return scores

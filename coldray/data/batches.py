@@ -66,6 +66,14 @@ class Plan:
     def __len__(self) -> int:
         return len(self.widths)
 
+    def part(self, rank: int, world: int, lengths: npt.NDArray[np.int64], max_length: int) -> "Plan":
+        """Return what process `rank` of `world` has of each batch: every `world`-th of its sequences; `lengths` are those of all.
+
+        There are as many batches as in the whole plan, though one may have none of the last sequences.
+        """
+        bounds = zip(self.starts[:-1], self.starts[1:], strict=True)
+        return _plan([self.order[a:b][rank::world] for a, b in bounds], np.minimum(lengths, max_length))
+
     def on(self, device: torch.device | str) -> Iterator[tuple[Tensor, int, int]]:
         """Yield (sequence ids [b] int64 on `device`, width, total) of each batch; one transfer for all of them."""
         order = torch.from_numpy(self.order).to(device)
@@ -97,10 +105,13 @@ def plan_batches(
     batches = np.split(order, range(batch_size, n, batch_size)) if n else []
     if rng is not None:
         batches = [batches[i] for i in rng.permutation(len(batches))]
-    sizes = [len(batch) for batch in batches]
+    return _plan(batches, clipped)
+
+
+def _plan(batches: list[npt.NDArray[np.int64]], clipped: npt.NDArray[np.int64]) -> Plan:
     return Plan(
         order=np.concatenate(batches).astype(np.int64) if batches else np.zeros(0, np.int64),
-        starts=np.cumsum([0, *sizes]),
-        widths=np.array([max(1, clipped[batch].max()) for batch in batches], dtype=np.int64),
+        starts=np.cumsum([0, *(len(batch) for batch in batches)]),
+        widths=np.array([clipped[batch].max(initial=1) for batch in batches], dtype=np.int64),
         totals=np.array([clipped[batch].sum() for batch in batches], dtype=np.int64),
     )

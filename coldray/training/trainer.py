@@ -17,6 +17,7 @@ from coldray.models.losses import full_softmax, sampled_softmax
 from coldray.models.scorers import SASRecScorer
 from coldray.training.backbone import Backbone
 from coldray.training.settings import TrainingSettings
+from coldray.training.shard import Shard
 from coldray.training.state import TrainingState
 
 Report = dict[str, float]
@@ -90,11 +91,13 @@ class Trainer:
         *,
         device: torch.device | str = "cpu",
         state_file: str | None = None,
+        shard: Shard | None = None,
     ) -> None:
         """Take content [num_items + 1, d], the embedding e0, row 0 zero; `sasrec` needs none.
 
         After every epoch the whole state goes to `state_file`; where that file exists training goes on from it, to the
-        same weights, bit for bit on a CPU with the same number of threads.
+        same weights, bit for bit on a CPU with the same number of threads. With a `shard` this is one of several processes that
+        train together: each must get the same arguments, and the first one writes the state.
         Raises UserError for a split without sequences, an embedding that does not fit, a state of something else.
         """
         _check(split)
@@ -107,6 +110,10 @@ class Trainer:
         self.sequences = DeviceSequences.of(split.train, self.device)
         self.trainable = np.flatnonzero(split.train.lengths > 1)
         self.validation = _drawn(split.validation, settings.validation_users)
+        self.shard = shard
+        if shard is not None:
+            self.validation = self.validation.take(np.arange(shard.rank, len(self.validation), shard.world))
+        self.negatives_from = None if shard is None else torch.Generator(self.device)
         self.log_expected = self._log_expected()
         parameters = [*self.backbone.encoder.parameters(), *self.backbone.embedding.parameters()]
         self.optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
@@ -126,7 +133,7 @@ class Trainer:
                 report = self.epoch(epoch)
             self.backbone.epochs.append(report)
             self.state.observe(epoch, report["validation_ndcg_at_10"])
-            if self.state_file is not None:
+            if self.state_file is not None and (self.shard is None or self.shard.first):
                 self.state.save(self.state_file)
             yield epoch, report
         self.state.restore_best()
@@ -140,7 +147,12 @@ class Trainer:
 
     def epoch(self, epoch: int) -> Report:
         """Train one epoch, validate, and return train_loss, the validation metrics and the speed."""
-        torch.manual_seed((self.backbone.seed << 20) + epoch)  # so that no generator's state need be kept
+        seed = (self.backbone.seed << 20) + epoch  # so that no generator's state need be kept
+        torch.manual_seed(
+            seed if self.shard is None else (self.shard.rank << 50) + seed
+        )  # dropout differs between processes
+        if self.negatives_from is not None:
+            self.negatives_from.manual_seed(seed)  # and negatives do not
         started = time.perf_counter()
         loss = self.train_epoch(self.plan(epoch))
         trained = time.perf_counter()
@@ -148,10 +160,13 @@ class Trainer:
             scorer = SASRecScorer(self.backbone.encoder, self.backbone.embedding.table())
         ranked = evaluate(scorer, self.validation, self.split.num_warm, headline_only=True)
         metrics = summarise(ranked.rank_all_kept, ranked.cold)
+        ndcg, recall = metrics["NDCG@10"], metrics["Recall@10"]
+        if self.shard is not None:
+            ndcg, recall = self.shard.mean([ndcg, recall], len(self.validation))
         return {
             "train_loss": loss,
-            "validation_ndcg_at_10": metrics["NDCG@10"],
-            "validation_recall_at_10": metrics["Recall@10"],
+            "validation_ndcg_at_10": ndcg,
+            "validation_recall_at_10": recall,
             "sequences_per_second": len(self.trainable) / (trained - started),
             "train_seconds": trained - started,
             "validation_seconds": time.perf_counter() - trained,
@@ -162,22 +177,46 @@ class Trainer:
         self.backbone.encoder.train()
         total = torch.zeros((), device=self.device)
         positions = 0
-        for ids, width, items in plan.on(self.device):
-            total += self.step(ids, width, items - len(ids)) * (items - len(ids))
+        whole, shard = plan.totals - np.diff(plan.starts), self.shard
+        if shard is not None:
+            width = self.settings.encoder.max_length + 1
+            plan = plan.part(shard.rank, shard.world, self.split.train.lengths, width)
+        for (ids, width, items), of in zip(plan.on(self.device), whole.tolist(), strict=True):
+            total += self.step(ids, width, items - len(ids), of) * (items - len(ids))
             positions += items - len(ids)
+        if shard is not None:
+            (mean,) = shard.mean([float(total) / max(1, positions)], positions)
+            return mean
         return float(total) / positions
 
-    def step(self, ids: Tensor, width: int, positions: int) -> Tensor:
+    def step(self, ids: Tensor, width: int, positions: int, whole: int) -> Tensor:
         """Take one optimiser step on the sequences `ids`, `width` items of each, and return the loss.
 
-        `positions` is the number of targets, known to the host, so that the device is never waited for.
+        `positions` is the number of targets, known to the host, so that the device is never waited for; `whole` that of all
+        processes that train together, whose gradients are added, each by its share.
         """
-        loss = self.loss(self.sequences.padded(ids, width)[0], positions)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's
+        if self.shard is None:
+            loss = self.loss(self.sequences.padded(ids, width)[0], positions)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's
+        else:
+            loss = self._share(ids, width, positions, whole, self.shard)
         self.optimiser.step()
         self.backbone.embedding.project()
         return loss.detach()
+
+    def _share(self, ids: Tensor, width: int, positions: int, whole: int, shard: Shard) -> Tensor:
+        """Return the loss of this process's part of a batch, with the gradients of the whole batch in place."""
+        parameters = self.optimiser.param_groups[0]["params"]
+        loss = torch.zeros((), device=self.device)
+        if positions:
+            loss = self.loss(self.sequences.padded(ids, width)[0], positions)
+            (loss * (positions / whole)).backward()  # type: ignore[no-untyped-call]  # torch's
+        else:  # the last batch may have fewer sequences than there are processes
+            for parameter in parameters:
+                parameter.grad = torch.zeros_like(parameter)
+        shard.add(parameter.grad for parameter in parameters)
+        return loss
 
     def loss(self, items: Tensor, positions: int) -> Tensor:
         """Return the mean loss over the `positions` targets of items [B, L + 1]."""
@@ -205,11 +244,14 @@ class Trainer:
 
     def _negatives(self) -> Tensor:
         """Return warm items [m], the first `_by_popularity` of them items of interactions drawn uniformly."""
-        drawn = torch.randint(1, self.split.num_warm + 1, (self.settings.num_negatives,), device=self.device)
+        drawn = self._drawn(1, self.split.num_warm + 1, self.settings.num_negatives)
         if self._by_popularity:
-            places = torch.randint(len(self.sequences.items), (self._by_popularity,), device=self.device)
+            places = self._drawn(0, len(self.sequences.items), self._by_popularity)
             drawn[: self._by_popularity] = self.sequences.items[places]
         return drawn
+
+    def _drawn(self, low: int, high: int, number: int) -> Tensor:
+        return torch.randint(low, high, (number,), device=self.device, generator=self.negatives_from)
 
     @property
     def _by_popularity(self) -> int:

@@ -27,6 +27,11 @@ class Resources(Settings):
         ge=0,
         description="GPUs or a fraction of one, so that trials share it; above 0 a trial computes on it",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        description="that train a backbone together, each with as much again as the trial; all see the folder of the runs",
+    )
 
 
 class SweepSettings(Settings):

@@ -15,7 +15,7 @@ from coldray.errors import ServiceError, UserError
 from coldray.llm.settings import VLLM, EngineSettings, Shared
 from coldray.llm.shared_engine import deploy
 from coldray.settings import explain
-from coldray.sweep.config import SweepSettings
+from coldray.sweep.config import Resources, SweepSettings
 from coldray.sweep.console import SweepConsole, label
 from coldray.sweep.grid import Cell, check_unchanged, make_cells, notes, sweep_record
 from coldray.sweep.report import Report, make_report, write_report
@@ -159,6 +159,7 @@ def _tune(cells: list[Cell], context: SweepContext, console: SweepConsole) -> di
         tune_config=tune.TuneConfig(
             search_alg=search,
             num_samples=len(cells),
+            max_concurrent_trials=_at_once(context.resources),
             reuse_actors=True,
             trial_name_creator=lambda trial: label(trial.config["cell"]),
             trial_dirname_creator=lambda trial: trial.config["cell"].cell_id,
@@ -234,11 +235,29 @@ def cluster(address: str | None, settings: SweepSettings) -> Iterator[str]:
             ray.shutdown()
 
 
+def _at_once(wanted: Resources) -> int | None:
+    """Return how many trials may run at a time, so that there is room for what each starts; None: as many as fit."""
+    if wanted.workers == 1:
+        return None
+    room = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's
+    needed = {"CPU": wanted.cpus, **({"GPU": wanted.gpus} if wanted.gpus else {})}
+    return max(
+        1, min(int(room.get(name, 0) // (amount * (1 + wanted.workers))) for name, amount in needed.items())
+    )
+
+
 def _check_resources(settings: SweepSettings) -> None:
     needed = {"CPU": settings.resources.cpus, "GPU": settings.resources.gpus}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray's
     if any(all(node.get(name, 0) >= amount for name, amount in needed.items()) for node in nodes):
-        return
+        total = {name: sum(node.get(name, 0) for node in nodes) for name in needed}
+        times = 1 if settings.resources.workers == 1 else 1 + settings.resources.workers
+        if all(total[name] >= times * amount for name, amount in needed.items()):
+            return
+        raise UserError(
+            f"resources: a trial with {settings.resources.workers} workers asks for {times * needed['CPU']:g} CPUs and "
+            f"{times * needed['GPU']:g} GPUs, and there are {total['CPU']:g} and {total['GPU']:g}; ask for fewer, or add nodes"
+        )
     largest = max((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes)
     raise UserError(
         f"resources: a trial asks for {needed['CPU']} CPUs and {needed['GPU']} GPUs, and no node has them "

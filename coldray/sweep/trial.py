@@ -23,6 +23,7 @@ from coldray.sweep import artifacts as a
 from coldray.sweep.config import Resources
 from coldray.sweep.grid import Cell
 from coldray.sweep.results import DONE
+from coldray.sweep.spread import Spread
 from coldray.sweep.tracking import Tracker
 from coldray.sweep.work import Workspace
 
@@ -66,7 +67,11 @@ class CellTrial(tune.Trainable):
         device = "cuda" if context.resources.gpus > 0 else "cpu"
         llm = context.llm
         engine = None if llm is None else partial(make_engine, llm, context.key)
-        self.workspace = Workspace(context.dataset, context.runs, device, context.share_backbones, engine)
+        wanted = context.resources
+        spread = None if wanted.workers == 1 else Spread(wanted.workers, wanted.cpus, wanted.gpus)
+        self.workspace = Workspace(
+            context.dataset, context.runs, device, context.share_backbones, engine, spread
+        )
         self.tracker = Tracker(context.tracking_uri, context.experiment)
         self.reset_config(config)
 

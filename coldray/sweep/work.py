@@ -38,6 +38,7 @@ from coldray.sweep.grid import Cell
 from coldray.sweep.questions import Question
 from coldray.sweep.results import DONE, as_json, transfer_table, with_test_users, write_result
 from coldray.training import Backbone, TrainingSettings
+from coldray.training.shard import Trains
 from coldray.training.trainer import Trainer
 from coldray.transfer import (
     Probe,
@@ -64,13 +65,15 @@ class Workspace:
         device: str = "cpu",
         share_backbones: bool = True,
         engine: Callable[[], Engine] | None = None,
+        spread: Trains | None = None,
     ) -> None:
-        """Take the data set, the folder or URI where backbones and results are kept, and what gives a language model."""
+        """Take the data set, where backbones and results are kept, and what gives a language model and trains elsewhere."""
         self.dataset = dataset
         self.runs = runs
         self.device = torch.device(device)
         self.share_backbones = share_backbones
         self._make_engine = engine
+        self._spread = spread
         self._kept: dict[str, tuple[Any, Any]] = {}
 
     def result_folder(self, cell: Cell) -> str:
@@ -174,6 +177,10 @@ class Workspace:
         if storage.exists(storage.join(folder, "backbone.json")):
             return
         state = storage.join(folder, "state.safetensors")
+        if self._spread is not None:
+            yield from self._spread.train(split, settings, seed, content, folder, state)
+            storage.delete(state)
+            return
         trainer = Trainer(split, settings, seed, content, device=self.device, state_file=state)
         yield from trainer.backbone.epochs  # those of a killed trial come again: tracking may have missed them
         for _, report in trainer.epochs():

@@ -1,10 +1,16 @@
 """A part of a training that several processes do together: each takes some users of every batch, and all take the same step."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, distributed
+
+from coldray.data.dataset import Split
+from coldray.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -38,3 +44,19 @@ class Shard:
         )
         self.add([held])
         return [float(value) for value in held[:-1] / held[-1]]
+
+
+class Trains(Protocol):
+    """Trains a backbone elsewhere: `coldray.sweep.spread.Spread`."""
+
+    def train(
+        self,
+        split: Split,
+        settings: TrainingSettings,
+        seed: int,
+        content: npt.NDArray[np.float32] | None,
+        folder: str,
+        state: str,
+    ) -> Iterator[dict[str, float]]:
+        """Leave the backbone in `folder`; yield the report of each epoch."""
+        ...

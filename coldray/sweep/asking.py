@@ -127,10 +127,19 @@ async def _start(asked: Asked, method: Method, seed: int, most: int) -> set[asyn
     async def ask(place: int) -> None:
         async with room:
             began = time.perf_counter()
-            asked.recommended[place] = await method.recommend(asked.people[place], seed)
+            person = asked.people[place]
+            asked.recommended[place] = await method.recommend(person, seed_of(seed, person.number))
             asked.seconds[place] = time.perf_counter() - began
 
     return {asyncio.ensure_future(ask(place)) for place in range(len(asked.people))}
+
+
+def seed_of(seed: int, user: int) -> int:
+    """Return the seed that a user's answers are drawn with in a run.
+
+    Each has its own: an engine draws alike for all requests of one seed, so that one unlucky word would begin everybody's list.
+    """
+    return int(np.random.SeedSequence([seed, user]).generate_state(1)[0])
 
 
 async def _wait(waiting: set[asyncio.Task[None]]) -> tuple[set[asyncio.Task[None]], set[asyncio.Task[None]]]:

@@ -47,7 +47,7 @@ class Method(Protocol):
     """A training-free method, made ready for a catalogue."""
 
     async def recommend(self, person: Person, seed: int) -> Recommended:
-        """Return ten items for a person; `seed` is that of the run."""
+        """Return ten items for a person; `seed` is that of what is drawn for this person in this run."""
         ...
 
 

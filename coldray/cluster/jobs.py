@@ -115,7 +115,8 @@ def check_command(arguments: Sequence[str]) -> None:
 def check_paths(arguments: Sequence[str], shared: Sequence[str]) -> None:
     """Raise UserError for a path of this machine, among the arguments or in a YAML file of them, that nodes may not have."""
     said: list[tuple[str, str]] = []
-    for value in _values(arguments):
+    words = 1 if arguments[0] in COMMANDS else 2  # of the command: a folder may have its name
+    for value in _values(arguments[words:]):
         if _is_yaml(value):
             said += [(f"{value}: {text}", text) for text in _strings(_yaml(value))]
         else:

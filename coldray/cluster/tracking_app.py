@@ -9,7 +9,7 @@ import os
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 TOKEN_FILE = "COLDRAY_TRACKING_TOKEN_FILE"  # noqa: S105 - its name
 """environment variable that names the file with the token"""
@@ -57,8 +57,8 @@ class TokenRequired:
     async def _show_in(self, scope: dict[str, Any], asked: dict[str, list[str]], send: Any) -> None:
         """Leave a cookie and show the same page without the token in its address."""
         rest = urlencode({name: values for name, values in asked.items() if name != "token"}, doseq=True)
-        # One slash: an address that begins with two would be another host's.
-        place = "/" + scope["path"].lstrip("/") + (f"?{rest}" if rest else "")
+        # One slash: an address that begins with two, or with one and a backslash, would be another host's.
+        place = "/" + quote(scope["path"].lstrip("/")) + (f"?{rest}" if rest else "")
         cookie = f"{COOKIE}={self.token}; Path=/; HttpOnly; SameSite=Strict"
         headers = [(b"location", place.encode()), (b"set-cookie", cookie.encode())]
         await _answer(send, 303, [*headers, (b"referrer-policy", b"no-referrer")], b"")

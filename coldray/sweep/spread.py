@@ -1,8 +1,7 @@
 """One training over several workers: Ray Train starts them, each takes a part of every batch, and they add their gradients."""
 
-import queue
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,24 +65,18 @@ class Spread:
             scaling_config=scaling,
             run_config=run,
         )
-        raised: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
-        thread = threading.Thread(target=_fit, args=(trainer, raised), daemon=True)
-        thread.start()
-        while thread.is_alive() or not reports.empty():
-            try:
-                yield reports.get(timeout=_POLL_SECONDS)
-            except Empty:
-                continue
-        reports.shutdown()
-        if not raised.empty():
-            raise raised.get()
-
-
-def _fit(trainer: TorchTrainer, raised: "queue.SimpleQueue[BaseException]") -> None:
-    try:
-        trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        raised.put(error)
+        pool = ThreadPoolExecutor(1)
+        try:
+            fitting = pool.submit(trainer.fit)
+            while not fitting.done() or not reports.empty():
+                try:
+                    yield reports.get(timeout=_POLL_SECONDS)
+                except Empty:
+                    continue
+            fitting.result()
+        finally:
+            reports.shutdown()
+            pool.shutdown(wait=False)
 
 
 def _work(given: dict[str, Any]) -> None:

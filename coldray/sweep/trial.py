@@ -68,9 +68,9 @@ class CellTrial(tune.Trainable):
         llm = context.llm
         engine = None if llm is None else partial(make_engine, llm, context.key)
         wanted = context.resources
-        spread = None if wanted.workers == 1 else Spread(wanted.workers, wanted.cpus, wanted.gpus)
+        train = None if wanted.workers == 1 else Spread(wanted.workers, wanted.cpus, wanted.gpus).train
         self.workspace = Workspace(
-            context.dataset, context.runs, device, context.share_backbones, engine, spread
+            context.dataset, context.runs, device, context.share_backbones, engine, train
         )
         self.tracker = Tracker(context.tracking_uri, context.experiment)
         self.reset_config(config)

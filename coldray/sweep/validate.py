@@ -101,11 +101,10 @@ def read_sweep(uri: str, sweep: str | None = None) -> Iterator[SweepRecord]:
     Raises UserError when there is none, or when its sweep.json is not as it should be, ServiceError when the
     server does not answer.
     """
-    with tempfile.TemporaryDirectory(prefix="coldray-sweep-") as folder, reaching(uri):
-        parent, spec = find_sweep(uri, sweep)
-        with ThreadPoolExecutor(THREADS) as pool:
-            children = cells_of(uri, parent)
-            records = tuple(pool.map(partial(_read_run, uri, Path(folder)), children))
+    with tempfile.TemporaryDirectory(prefix="coldray-sweep-") as folder:
+        with reaching(uri), ThreadPoolExecutor(THREADS) as pool:
+            parent, spec = find_sweep(uri, sweep)
+            records = tuple(pool.map(partial(_read_run, uri, Path(folder)), cells_of(uri, parent)))
         yield SweepRecord(uri, str(parent.info.run_id), parent.info.status, spec, records)
 
 

@@ -38,7 +38,6 @@ from coldray.sweep.grid import Cell
 from coldray.sweep.questions import Question
 from coldray.sweep.results import DONE, as_json, transfer_table, with_test_users, write_result
 from coldray.training import Backbone, TrainingSettings
-from coldray.training.shard import Trains
 from coldray.training.trainer import Trainer
 from coldray.transfer import (
     Probe,
@@ -52,6 +51,8 @@ from coldray.transfer import (
 from coldray.zeroshot.catalogue import Catalogue
 
 Report = dict[str, float]
+Train = Callable[[Split, TrainingSettings, int, npt.NDArray[np.float32] | None, str, str], Iterator[Report]]
+"""trains a backbone elsewhere: `coldray.sweep.spread.Spread.train`"""
 Embeddings = dict[str, npt.NDArray[np.float32]]
 
 
@@ -65,7 +66,7 @@ class Workspace:
         device: str = "cpu",
         share_backbones: bool = True,
         engine: Callable[[], Engine] | None = None,
-        spread: Trains | None = None,
+        train: Train | None = None,
     ) -> None:
         """Take the data set, where backbones and results are kept, and what gives a language model and trains elsewhere."""
         self.dataset = dataset
@@ -73,7 +74,7 @@ class Workspace:
         self.device = torch.device(device)
         self.share_backbones = share_backbones
         self._make_engine = engine
-        self._spread = spread
+        self._train_elsewhere = train
         self._kept: dict[str, tuple[Any, Any]] = {}
 
     def result_folder(self, cell: Cell) -> str:
@@ -177,8 +178,8 @@ class Workspace:
         if storage.exists(storage.join(folder, "backbone.json")):
             return
         state = storage.join(folder, "state.safetensors")
-        if self._spread is not None:
-            yield from self._spread.train(split, settings, seed, content, folder, state)
+        if self._train_elsewhere is not None:
+            yield from self._train_elsewhere(split, settings, seed, content, folder, state)
             storage.delete(state)
             return
         trainer = Trainer(split, settings, seed, content, device=self.device, state_file=state)

@@ -1,16 +1,10 @@
 """A part of a training that several processes do together: each takes some users of every batch, and all take the same step."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, distributed
-
-from coldray.data.dataset import Split
-from coldray.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -37,26 +31,12 @@ class Shard:
             if work is not None:
                 work.wait()
 
-    def mean(self, values: list[float], weight: float) -> list[float]:
-        """Return the mean of each value over the processes, weighted; NaN where all weights are 0."""
-        held = torch.tensor(
-            [*(value * weight if weight else 0.0 for value in values), weight], dtype=torch.float64
-        )
+    def mean(self, values: list[float], weight: float, device: torch.device) -> list[float]:
+        """Return the mean of each value over the processes, weighted; NaN where all weights are 0.
+
+        `device` is the one that they compute on: NCCL adds nothing that is elsewhere.
+        """
+        weighted = [value * weight if weight else 0.0 for value in values]
+        held = torch.tensor([*weighted, weight], dtype=torch.float64, device=device)
         self.add([held])
         return [float(value) for value in held[:-1] / held[-1]]
-
-
-class Trains(Protocol):
-    """Trains a backbone elsewhere: `coldray.sweep.spread.Spread`."""
-
-    def train(
-        self,
-        split: Split,
-        settings: TrainingSettings,
-        seed: int,
-        content: npt.NDArray[np.float32] | None,
-        folder: str,
-        state: str,
-    ) -> Iterator[dict[str, float]]:
-        """Leave the backbone in `folder`; yield the report of each epoch."""
-        ...

@@ -148,10 +148,9 @@ class Trainer:
     def epoch(self, epoch: int) -> Report:
         """Train one epoch, validate, and return train_loss, the validation metrics and the speed."""
         seed = (self.backbone.seed << 20) + epoch  # so that no generator's state need be kept
-        torch.manual_seed(
-            seed if self.shard is None else (self.shard.rank << 50) + seed
-        )  # dropout differs between processes
-        if self.negatives_from is not None:
+        torch.manual_seed(seed)
+        if self.shard is not None and self.negatives_from is not None:
+            torch.manual_seed((self.shard.rank << 50) + seed)  # dropout differs between processes
             self.negatives_from.manual_seed(seed)  # and negatives do not
         started = time.perf_counter()
         loss = self.train_epoch(self.plan(epoch))
@@ -162,7 +161,7 @@ class Trainer:
         metrics = summarise(ranked.rank_all_kept, ranked.cold)
         ndcg, recall = metrics["NDCG@10"], metrics["Recall@10"]
         if self.shard is not None:
-            ndcg, recall = self.shard.mean([ndcg, recall], len(self.validation))
+            ndcg, recall = self.shard.mean([ndcg, recall], len(self.validation), self.device)
         return {
             "train_loss": loss,
             "validation_ndcg_at_10": ndcg,
@@ -185,7 +184,7 @@ class Trainer:
             total += self.step(ids, width, items - len(ids), of) * (items - len(ids))
             positions += items - len(ids)
         if shard is not None:
-            (mean,) = shard.mean([float(total) / max(1, positions)], positions)
+            (mean,) = shard.mean([float(total) / max(1, positions)], positions, self.device)
             return mean
         return float(total) / positions
 

@@ -7,7 +7,8 @@ from coldray.errors import UserError
 
 
 def run(*arguments):
-    return CliRunner().invoke(cluster, [*arguments])
+    # Named here, so that it is put back: Ray reads it once a process, and other tests' Ray would be started with half of it.
+    return CliRunner().invoke(cluster, [*arguments], env={"RAY_AUTH_MODE": "token"})
 
 
 def test_where_nothing_runs_that_is_said(tmp_path):

@@ -67,7 +67,7 @@ def test_passwords_are_not_sent():
         check_command(["sweep", "run", "f.yaml", "--tracking-uri=http://me:secret@host:5000"])
 
 
-def test_paths_that_nodes_do_not_see_are_refused(sweep, tiny_dataset, tmp_path):
+def test_paths_that_nodes_do_not_see_are_refused(sweep, tiny_dataset, tmp_path, monkeypatch):
     command = ["sweep", "run", str(sweep)]
     with pytest.raises(UserError, match="--runs: is a folder of this machine"):
         check_paths(command, [])
@@ -82,6 +82,9 @@ def test_paths_that_nodes_do_not_see_are_refused(sweep, tiny_dataset, tmp_path):
     with pytest.raises(UserError, match="is a path of this machine"):
         check_paths(["graph", "build", f"--graph={tmp_path}"], [])
     check_paths(["encode", "s3://bucket/data", "--columns", "title"], [])
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    check_paths(["data", "prepare", "s3://bucket/raw", "--out", "s3://bucket/data"], [])
     sweep.write_text("a: [")
     with pytest.raises(UserError, match="is no YAML"):
         check_paths(command, [])

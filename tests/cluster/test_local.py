@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import stat
 import urllib.error
 import urllib.request
@@ -108,11 +107,14 @@ def test_what_has_died_is_started_again_and_the_rest_left(started):
     assert after["ray"] == before["ray"]
 
 
-def test_prometheus_is_told_of_the_nodes(started):
-    if shutil.which("prometheus") is None:
+def test_a_program_that_is_not_installed_is_named(started):
+    started.environment["PATH"], kept = "/nowhere", started.environment["PATH"]
+    try:
         done = started.up("--monitoring")
-        assert done.returncode == 2
-        assert "install the package prometheus" in done.stderr
+    finally:
+        started.environment["PATH"] = kept
+    assert done.returncode == 2
+    assert "install the package prometheus" in done.stderr
 
 
 def test_down_ends_what_up_started_and_nothing_else(started):

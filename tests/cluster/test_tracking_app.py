@@ -56,6 +56,7 @@ def test_a_browser_is_shown_in_and_the_token_leaves_its_address():
     assert (shown.status_code, shown.headers["location"]) == (303, "/x?a=1")
     assert "HttpOnly; SameSite=Strict" in shown.headers["set-cookie"]
     assert ask(f"http://here//evil.example/?token={TOKEN}").headers["location"] == "/evil.example/"
+    assert ask(f"/%5Cevil.example/%0D%0Aa?token={TOKEN}").headers["location"] == "/%5Cevil.example/%0D%0Aa"
     assert ask("/x?token=other").status_code == 401
 
 

@@ -39,7 +39,7 @@ def test_two_workers_train_as_well_as_one(tiny_settings, ray_session, mlflow_uri
         assert ours == pytest.approx(theirs, abs=0.1)
 
 
-def test_a_killed_worker_costs_an_epoch(tiny_settings, ray_session, mlflow_uri, tmp_path):
+def test_training_goes_on_where_a_worker_was_killed(tiny_settings, ray_session, mlflow_uri, tmp_path):
     settings = tiny_settings(methods=("delta",), seeds=(42,), training={"max_epochs": 40, "patience": 40})
     killed = []
 

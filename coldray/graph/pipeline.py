@@ -75,7 +75,9 @@ def describe(job: Job, rows: Rows) -> Iterator[Contribution]:
     with warnings.catch_warnings():
         # Three of these options have no named parameter yet.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        done = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
+        done = ray.data.from_items(
+            chunks, override_num_blocks=len(chunks)
+        ).map_batches(
             _Worker,
             fn_constructor_args=(job,),
             batch_size=1,
@@ -85,7 +87,7 @@ def describe(job: Job, rows: Rows) -> Iterator[Contribution]:
             num_gpus=needs.gpus,
             max_concurrency=_TASKS,
             max_restarts=_DEATHS,
-            max_task_retries=_DEATHS,
+            max_task_retries=-1,  # while a node's end is being noticed a chunk is tried in vain more often than an engine dies
             runtime_env={"env_vars": ENVIRONMENT},
         )
     try:

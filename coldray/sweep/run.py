@@ -18,6 +18,7 @@ from coldray.settings import explain
 from coldray.sweep.config import Resources, SweepSettings
 from coldray.sweep.console import SweepConsole, label
 from coldray.sweep.grid import Cell, check_unchanged, make_cells, notes, sweep_record
+from coldray.sweep.memory import survive_want_of_memory
 from coldray.sweep.report import Report, make_report, write_report
 from coldray.sweep.search import CellSearch
 from coldray.sweep.server import tracking_server
@@ -152,6 +153,7 @@ def _report_folder(runs: str, sweep_id: str) -> str:
 
 def _tune(cells: list[Cell], context: SweepContext, console: SweepConsole) -> dict[str, str]:
     """Run the cells as trials and return why those that failed did, by label."""
+    survive_want_of_memory()
     search = CellSearch(cells, context.share_backbones)
     resources = {"cpu": context.resources.cpus, "gpu": context.resources.gpus}
     tuner = tune.Tuner(

@@ -41,7 +41,7 @@ def cluster() -> None:
     "[default: SQLite in --home]",
 )
 @click.option("--artifacts", help="Folder or URI for MLflow's artifacts.  [default: in --home]")
-@click.option("--monitoring", is_flag=True, help="Start Prometheus and Grafana, too; both must be installed.")
+@click.option("--monitoring", is_flag=True, help="Start Prometheus, and Grafana where it is installed, too.")
 @_port("port", 6379)
 @_port("dashboard-port", 8265)
 @_port("client-port", 10001)

@@ -74,7 +74,7 @@ def up(
             if program.name not in running:
                 p.stop(program)  # what it left behind when it died
         starts = {"mlflow": _mlflow, "ray": _ray}
-        starts |= {"prometheus": _prometheus, "grafana": _grafana} if monitoring else {}
+        starts |= _monitors(say) if monitoring else {}
         wanted = [name for name in starts if name not in running]
         for name in wanted:
             for what, port, option in _listening(name, ports):
@@ -200,16 +200,27 @@ def ray_token() -> str:
     return file.read_text().strip()
 
 
+def _monitors(say: Callable[[str], None]) -> dict[str, Callable[..., tuple[p.Program, Callable[[], bool]]]]:
+    """Return what can watch here. Raises UserError without Prometheus; Grafana is one of several ways to look at it."""
+    if shutil.which("prometheus") is None:
+        raise UserError(
+            "prometheus: is not installed; install the package prometheus, or leave out --monitoring"
+        )
+    if shutil.which("grafana-server") is None:
+        say("grafana-server is not installed: Prometheus alone is started")
+        return {"prometheus": _prometheus}
+    return {"prometheus": _prometheus, "grafana": _grafana}
+
+
 def _prometheus(
     home: Path, ports: Ports, store: Store, cpus: int | None
 ) -> tuple[p.Program, Callable[[], bool]]:
     """Start Prometheus over the nodes that Ray lists."""
-    binary = _binary("prometheus", "prometheus")
     file = home / "prometheus" / "prometheus.yml"
     nodes = _ray_folder() / "prom_metrics_service_discovery.json"
     p.write_private(file, _SCRAPING.format(nodes=nodes))
     address = f"http://{_ADDRESS}:{ports.prometheus}"
-    command = [binary, f"--config.file={file}", f"--storage.tsdb.path={home / 'prometheus' / 'data'}"]
+    command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={home / 'prometheus' / 'data'}"]
     command += [f"--web.listen-address={_ADDRESS}:{ports.prometheus}"]
     program = p.start("prometheus", command, os.environ, (address, address), home / "logs" / "prometheus.log")
     return program, lambda: _answers(f"{address}/-/ready")
@@ -228,7 +239,6 @@ def _grafana(
     home: Path, ports: Ports, store: Store, cpus: int | None
 ) -> tuple[p.Program, Callable[[], bool]]:
     """Start Grafana with the dashboards that Ray writes."""
-    binary = _binary("grafana-server", "grafana")
     settings = _ray_folder() / "session_latest" / "metrics" / "grafana" / "grafana.ini"
     variables = dict(os.environ) | {
         "GF_SERVER_HTTP_ADDR": _ADDRESS,
@@ -236,7 +246,7 @@ def _grafana(
     }
     address = f"http://{_ADDRESS}:{ports.grafana}"
     homepath = os.environ.get("GF_PATHS_HOME", "/usr/share/grafana")
-    command = [binary, "--homepath", homepath, "--config", str(settings)]
+    command = ["grafana-server", "--homepath", homepath, "--config", str(settings)]
     program = p.start("grafana", command, variables, (address, address), home / "logs" / "grafana.log")
     return program, lambda: _answers(f"{address}/api/health")
 
@@ -244,15 +254,6 @@ def _grafana(
 def _ray_folder() -> Path:
     """Return where Ray keeps its sessions, lists its nodes and writes configurations of others."""
     return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray")  # noqa: S108 - Ray's own choice
-
-
-def _binary(program: str, package: str) -> str:
-    found = shutil.which(program)
-    if found is None:
-        raise UserError(
-            f"{program}: is not installed; install the package {package}, or leave out --monitoring"
-        )
-    return found
 
 
 def _answers(url: str) -> bool:

@@ -21,6 +21,7 @@ from coldray.llm.engine import (
     expectation,
     request_id,
 )
+from coldray.llm.metrics import Tokens
 from coldray.llm.models import identity
 from coldray.llm.settings import VLLM
 
@@ -36,6 +37,7 @@ class VLLMEngine:
     def __init__(self, settings: VLLM) -> None:
         self.identity = identity(settings.model)
         self.settings = settings
+        self._tokens = Tokens()
         options: dict[str, Any] = {}
         if vllm.platforms.current_platform.is_cpu():
             options["kv_cache_memory_bytes"] = int(settings.cache_gib * 2**30)
@@ -98,6 +100,7 @@ class VLLMEngine:
         except ValueError as error:
             raise RefusedError(" ".join(str(error).split())) from error
         (answer,) = output.outputs
+        self._tokens.count(len(prompt), len(answer.token_ids))
         score = None
         if request.scale:
             found = answer.logprobs[0]

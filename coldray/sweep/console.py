@@ -12,6 +12,7 @@ from rich.table import Table
 
 from coldray.sweep.artifacts import variant_label
 from coldray.sweep.grid import Cell
+from coldray.sweep.metrics import CellStates
 from coldray.sweep.trial import FAILURE
 
 ROWS = 12
@@ -24,10 +25,11 @@ def label(cell: Cell) -> str:
 
 
 class SweepConsole(Callback):
-    """Follows the trials of a sweep; a terminal sees a table that changes, a log file a line for each cell."""
+    """Follows the trials of a sweep; a terminal sees a table that changes, a log file a line a cell, Prometheus numbers."""
 
-    def __init__(self, cells: int, done: int) -> None:
-        """Take the number of cells, and how many were finished before."""
+    def __init__(self, sweep: str, cells: int, done: int) -> None:
+        """Take the sweep's name, the number of its cells, and how many were finished before."""
+        self._states = CellStates(sweep)
         self.failed: dict[str, str] = {}
         """why, by the cell's label"""
         self.completed = 0
@@ -110,8 +112,11 @@ class SweepConsole(Callback):
         self._now.pop(trial.trial_id, None)
         self.failed[name] = why
         self._terminal.print(f"failed: {name}: {why}", markup=False, highlight=False, soft_wrap=True)
+        self._refresh()
 
     def _refresh(self) -> None:
+        done, failed = self._done + self.completed, len(self.failed)
+        self._states.set(self._total, len(self._now), done, failed)
         if self._live is not None:
             self._live.update(self._view())
 

@@ -112,7 +112,7 @@ def run_sweep(
         status = "KILLED"
         try:
             with language_model(settings if asking else None, say) as llm:
-                console = SweepConsole(len(cells), len(finished))
+                console = SweepConsole(settings.name, len(cells), len(finished))
                 failed = _tune(left, replace(context, llm=llm), console) if left else {}
             status = "FAILED" if failed else "FINISHED"
         finally:

@@ -22,6 +22,7 @@ from coldray.llm.settings import EngineSettings, make_engine
 from coldray.sweep import artifacts as a
 from coldray.sweep.config import Resources
 from coldray.sweep.grid import Cell
+from coldray.sweep.metrics import TrainingSpeed
 from coldray.sweep.results import DONE
 from coldray.sweep.spread import Spread
 from coldray.sweep.tracking import Tracker
@@ -73,6 +74,7 @@ class CellTrial(tune.Trainable):
             context.dataset, context.runs, device, context.share_backbones, engine, train
         )
         self.tracker = Tracker(context.tracking_uri, context.experiment)
+        self.speed = TrainingSpeed(context.experiment)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -100,6 +102,7 @@ class CellTrial(tune.Trainable):
         except OSError as error:
             self.tracker.fail_run(self.run_id, str(error))
             raise
+        self.speed.set(report)
         if "probe" in report or "users" in report:
             return {"epoch": epoch} | report
         if epoch:

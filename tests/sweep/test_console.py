@@ -36,7 +36,7 @@ def trials(tiny_settings):
 @pytest.mark.parametrize("terminal", [False, True])
 def test_it_follows_a_sweep(trials, terminal) -> None:
     out = io.StringIO()
-    console = SweepConsole(len(trials), 2)
+    console = SweepConsole("followed", len(trials), 2)
     console._terminal = Console(file=out, force_terminal=terminal, width=120)
     with console:
         for trial in trials[:3]:
@@ -60,4 +60,4 @@ def test_it_follows_a_sweep(trials, terminal) -> None:
 
 
 def test_tune_may_pickle_it() -> None:
-    pickle.dumps(SweepConsole(3, 0))
+    pickle.dumps(SweepConsole("pickled", 3, 0))

@@ -52,6 +52,11 @@ format: install ## put the code into the house format
 test: lint ## everything that has to hold: lint, then the tests
 	$(BIN)/python -m pytest
 
+.PHONY: chaos
+chaos: install ## faults of three real nodes, staged and counted (as root, with ip, redis-server, postgresql)
+	@scripts/install llm
+	$(BIN)/python -m pytest tests/chaos -m chaos --durations=0 -rs
+
 .PHONY: lock
 lock: ## resolve requirements/ anew (needs uv)
 	$(PYTHON) scripts/lock

@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.plugins.collector",
     "tests.plugins.graph",
     "tests.plugins.llm",
+    "tests.plugins.nodes",
     "tests.plugins.papers",
 ]
 

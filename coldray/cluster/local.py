@@ -231,8 +231,9 @@ global: {{scrape_interval: 10s, evaluation_interval: 10s}}
 scrape_configs:
 - job_name: ray
   file_sd_configs:
-  - files: ["{nodes}"]
+  - {{files: ["{nodes}"], refresh_interval: 10s}}
 """
+# The file is a link, and Ray replaces what is behind it: a change that Prometheus sees only when it reads anew, by itself every 5 minutes.
 
 
 def _grafana(

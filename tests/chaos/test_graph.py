@@ -13,7 +13,7 @@ from coldray.llm.answers import parts
 from tests.chaos.conftest import finish
 from tests.plugins.nodes import until
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.chaos
 
 COUNT = 24
 THINGS = ("kettle", "tent", "lamp", "drill", "scarf", "piano")

@@ -11,7 +11,7 @@ from tests.chaos.conftest import Sweeps, finish
 from tests.chaos.test_serving import Asking, deployed
 from tests.plugins.nodes import Nodes, free_port, until
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow]
+pytestmark = pytest.mark.chaos
 
 
 @pytest.fixture

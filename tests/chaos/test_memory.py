@@ -9,7 +9,7 @@ import psutil
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow]
+pytestmark = pytest.mark.chaos
 
 
 def test_a_trial_that_eats_all_memory_fails_alone(tiny_settings, tell, tmp_path) -> None:

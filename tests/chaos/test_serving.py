@@ -15,7 +15,7 @@ from tests.chaos.conftest import finish
 from tests.plugins.graph import Catalogue
 from tests.plugins.nodes import until
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.chaos
 
 ITEMS = {"kettle": ["steel", "kitchen"], "pan": ["steel", "cast iron"], "pot": ["kitchen", "cast iron"]}
 

@@ -15,7 +15,7 @@ from tests.plugins.bucket import BUCKET, KEYS
 from tests.plugins.nodes import Nodes, free_port, until
 from tests.plugins.postgres import postgres
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow]
+pytestmark = pytest.mark.chaos
 
 
 @pytest.fixture

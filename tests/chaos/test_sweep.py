@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from tests.chaos.conftest import finish
 from tests.plugins.nodes import until
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow]
+pytestmark = pytest.mark.chaos
 
 
 def disturbed(sweeps, undisturbed, name: str, disturb) -> str:

@@ -15,9 +15,9 @@ from tests.plugins.nodes import until
 
 pytestmark = pytest.mark.chaos
 
-COUNT = 24
+COUNT = 48
 THINGS = ("kettle", "tent", "lamp", "drill", "scarf", "piano")
-KINDS = ("red", "small", "wooden", "folding")
+KINDS = ("red", "small", "wooden", "folding", "silent", "old", "light", "wireless")
 
 
 @pytest.fixture

@@ -81,6 +81,7 @@ def test_a_clock_that_is_wrong_by_an_hour_changes_nothing(
     sweeps.cluster.start("two", "env", f"PYTHONPATH={path}")
 
     sweeps.cluster.kill("one")  # so that the other has to take its trials
+    until(lambda: "one" not in sweeps.cluster.alive().values(), what="the other node's end")
     cost = disturbed(sweeps, undisturbed, "skew", lambda: None)
     sweeps.cluster.kill("two")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", sweeps.cluster.mlflow_token)

@@ -33,18 +33,11 @@ def postgres(host: str = "127.0.0.1") -> Iterator[str]:
             shutil.chown(path, "postgres")
     make = [str(programs / "initdb"), "-D", str(folder / "data"), "-U", "mlflow", "--auth=scram-sha-256"]
     subprocess.run([*as_user, *make, f"--pwfile={secret}"], check=True, capture_output=True, cwd=folder)
-    run = [
-        str(programs / "postgres"),
-        "-D",
-        str(folder / "data"),
-        "-h",
-        host,
-        "-p",
-        str(port),
-        "-k",
-        str(folder),
-    ]
-    program = p.start("postgres", [*as_user, *run, "-F"], os.environ, ("", ""), folder.with_suffix(".log"))
+    with (folder / "data" / "pg_hba.conf").open("a") as known:
+        known.write(f"host all mlflow {host}/32 scram-sha-256\n")
+    run = [str(programs / "postgres"), "-D", str(folder / "data"), "-k", str(folder), "-F"]
+    run += ["-h", host, "-p", str(port)]
+    program = p.start("postgres", [*as_user, *run], os.environ, ("", ""), folder.with_suffix(".log"))
     ready = [str(programs / "pg_isready"), "-h", host, "-p", str(port)]
     try:
         p.wait_until(

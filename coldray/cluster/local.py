@@ -4,8 +4,11 @@ HOME/cluster.json    what runs: process numbers, addresses, logs
 HOME/tracking_token  MLflow's token; Ray's is where Ray keeps it
 HOME/mlflow/         records and artifacts, where no other place is named
 HOME/logs/           what the programs say
+HOME/prometheus/     its configuration and what it has measured
+HOME/grafana/        likewise; HOME/metrics has what Ray writes for it, HOME/dashboards Ray's and ours
 """
 
+import json
 import os
 import secrets
 import shutil
@@ -27,6 +30,7 @@ from coldray.sweep import server as tracking
 START_SECONDS = 120.0
 _ADDRESS = "127.0.0.1"
 _STATE = "cluster.json"
+_DASHBOARDS = Path(__file__).with_name("dashboards")
 ON_LOOPBACK = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """of all processes of a cluster on this machine. The second, whose name says where Ray does so by itself, keeps it on loopback;
 `ray start` would take an address that other machines reach, even if told otherwise."""
@@ -172,6 +176,9 @@ def _ray(home: Path, ports: Ports, store: Store, cpus: int | None) -> tuple[p.Pr
     variables |= {name: value for name, value in environment(home).items() if name.startswith("MLFLOW")}
     variables["RAY_PROMETHEUS_HOST"] = f"http://{_ADDRESS}:{ports.prometheus}"
     variables["RAY_GRAFANA_HOST"] = f"http://{_ADDRESS}:{ports.grafana}"
+    # By itself Ray writes them to its newest session, which may be another Ray's of this machine.
+    variables["RAY_METRICS_OUTPUT_ROOT"] = str(home.absolute() / "metrics")
+    variables["RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR"] = str(home.absolute() / "dashboards")
     variables.pop("RAY_ADDRESS", None)
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
     command += ["--port", str(ports.ray), "--ray-client-server-port", str(ports.client)]
@@ -192,12 +199,16 @@ def ray_token() -> str:
     """Return Ray's token of this machine, made if there is none; where it is a file nobody else may read it."""
     if "RAY_AUTH_TOKEN" in os.environ:
         return os.environ["RAY_AUTH_TOKEN"]
-    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    file = _token_path()
     if not file.exists():
         p.write_private(file, secrets.token_hex(32))
     if file.stat().st_mode & 0o077:
         file.chmod(0o600)
     return file.read_text().strip()
+
+
+def _token_path() -> Path:
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").absolute()
 
 
 def _monitors(say: Callable[[str], None]) -> dict[str, Callable[..., tuple[p.Program, Callable[[], bool]]]]:
@@ -216,45 +227,47 @@ def _prometheus(
     home: Path, ports: Ports, store: Store, cpus: int | None
 ) -> tuple[p.Program, Callable[[], bool]]:
     """Start Prometheus over the nodes that Ray lists."""
-    file = home / "prometheus" / "prometheus.yml"
-    nodes = _ray_folder() / "prom_metrics_service_discovery.json"
-    p.write_private(file, _SCRAPING.format(nodes=nodes))
+    folder, token = home / "prometheus", _token_path()
+    if "RAY_AUTH_TOKEN" in os.environ:  # Prometheus reads it from a file
+        token = folder.absolute() / "ray_token"
+        p.write_private(token, os.environ["RAY_AUTH_TOKEN"])
+    # Ray's own file of its nodes is one for all Rays of the machine, and changes behind a link, where Prometheus does not look.
+    nodes = {
+        "url": f"{environment(home)['RAY_API_SERVER_ADDRESS']}/api/prometheus/sd",
+        "authorization": {"type": "Bearer", "credentials_file": str(token)},
+        "refresh_interval": "10s",
+    }
+    scraping = {
+        "global": {"scrape_interval": "10s"},
+        "scrape_configs": [{"job_name": "ray", "http_sd_configs": [nodes]}],
+    }
+    file = folder / "prometheus.yml"
+    p.write_private(file, json.dumps(scraping, indent=1))  # JSON is YAML
     address = f"http://{_ADDRESS}:{ports.prometheus}"
-    command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={home / 'prometheus' / 'data'}"]
+    command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}"]
     command += [f"--web.listen-address={_ADDRESS}:{ports.prometheus}"]
     program = p.start("prometheus", command, os.environ, (address, address), home / "logs" / "prometheus.log")
     return program, lambda: _answers(f"{address}/-/ready")
 
 
-_SCRAPING = """\
-global: {{scrape_interval: 10s, evaluation_interval: 10s}}
-scrape_configs:
-- job_name: ray
-  file_sd_configs:
-  - {{files: ["{nodes}"], refresh_interval: 10s}}
-"""
-# The file is a link, and Ray replaces what is behind it: a change that Prometheus sees only when it reads anew, by itself every 5 minutes.
-
-
 def _grafana(
     home: Path, ports: Ports, store: Store, cpus: int | None
 ) -> tuple[p.Program, Callable[[], bool]]:
-    """Start Grafana with the dashboards that Ray writes."""
-    settings = _ray_folder() / "session_latest" / "metrics" / "grafana" / "grafana.ini"
+    """Start Grafana with Ray's dashboards and ours. Everybody on the machine may look, nobody may change anything."""
+    shutil.copytree(_DASHBOARDS, home / "dashboards", dirs_exist_ok=True)
+    folder = home.absolute() / "grafana"
     variables = dict(os.environ) | {
         "GF_SERVER_HTTP_ADDR": _ADDRESS,
         "GF_SERVER_HTTP_PORT": str(ports.grafana),
+        "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION": "true",  # whose password everybody knows
     }
+    variables |= {f"GF_PATHS_{name.upper()}": str(folder / name) for name in ("data", "logs", "plugins")}
     address = f"http://{_ADDRESS}:{ports.grafana}"
     homepath = os.environ.get("GF_PATHS_HOME", "/usr/share/grafana")
+    settings = home.absolute() / "metrics" / "grafana" / "grafana.ini"
     command = ["grafana-server", "--homepath", homepath, "--config", str(settings)]
     program = p.start("grafana", command, variables, (address, address), home / "logs" / "grafana.log")
     return program, lambda: _answers(f"{address}/api/health")
-
-
-def _ray_folder() -> Path:
-    """Return where Ray keeps its sessions, lists its nodes and writes configurations of others."""
-    return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray")  # noqa: S108 - Ray's own choice
 
 
 def _answers(url: str) -> bool:

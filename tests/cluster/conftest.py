@@ -22,7 +22,7 @@ class Started:
         # Unix sockets have short paths, so Ray's folder is not below pytest's.
         self.environment = kept | {"HOME": str(folder / "user"), "RAY_TMPDIR": str(folder)}
         self.environment |= {"RAY_agent_register_timeout_ms": "120000", "PYTHONPATH": os.getcwd()}
-        names = ("port", "dashboard-port", "client-port", "mlflow-port", "prometheus-port")
+        names = ("port", "dashboard-port", "client-port", "mlflow-port", "prometheus-port", "grafana-port")
         with ExitStack() as held:
             sockets = [held.enter_context(closing(socket.socket())) for _ in names]
             for taken in sockets:

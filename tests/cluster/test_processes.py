@@ -6,6 +6,7 @@ import stat
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -46,6 +47,33 @@ def test_a_program_is_known_again_and_ends_with_all_that_it_started(started, tmp
     assert again.process() is None
     assert not grandchild.is_running()
     assert not p.stop(again)
+
+
+FAMILY = '''
+import signal, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("child", flush=True)))
+print("here", flush=True)
+time.sleep(600)
+"""])
+def end(*_):
+    time.sleep(0.5)
+    print("leader", flush=True)
+    child.terminate()
+    sys.exit(child.wait())
+signal.signal(signal.SIGTERM, end)
+time.sleep(600)
+'''
+
+
+def test_a_program_may_end_what_it_started_by_itself(started):
+    program = started([sys.executable, "-c", FAMILY])
+    log, deadline = Path(program.log), time.monotonic() + 20
+    while log.read_text() != "here\n":
+        assert time.monotonic() < deadline
+    assert p.stop(program)
+    assert log.read_text().split() == ["here", "leader", "child"]
 
 
 def test_another_process_with_the_same_number_is_left_alone(started):

@@ -7,6 +7,7 @@ import pytest
 
 from coldray.errors import UserError
 from coldray.llm.engine import RefusedError, Request
+from coldray.llm.metrics import Tokens
 from coldray.llm.settings import VLLM, make_engine
 
 SCHEMA = {
@@ -23,18 +24,20 @@ def test_every_kind_of_answer_in_one_engine(smollm, monkeypatch):
 
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    counted = []
+    monkeypatch.setattr(Tokens, "count", lambda self, read, written: counted.append((read, written)))
 
     async def run():
         engine = make_engine(VLLM(model=smollm, max_length=1024, cache_gib=0.5))
         try:
-            await asks(engine)
+            await asks(engine, counted)
         finally:
             await engine.close()
 
     asyncio.run(run())
 
 
-async def asks(engine):
+async def asks(engine, counted):
     def ask(**options):
         user = "Toy Story is a film of 1995. What is it?"
         return Request("test@1", "You answer briefly.", user, **({"max_tokens": 60} | options))
@@ -46,6 +49,8 @@ async def asks(engine):
         engine.generate(ask(schema=json.dumps(SCHEMA))),
         engine.generate(ask(max_tokens=3)),
     )
+    answered = [(a.prompt_tokens, a.completion_tokens) for a in (free, choice, scale, schema, cut)]
+    assert sorted(counted) == sorted(answered)
     # Alone, as in bfloat16 what else is in a batch may change which of two near words comes first.
     one, again = [await engine.generate(ask()) for _ in range(2)]
     assert one.text == again.text

@@ -208,8 +208,8 @@ class Nodes:
         """Start `coldray WORDS` on the head."""
         settings = self.environment | {"RAY_ADDRESS": self.address, "RAY_TMPDIR": str(self.folder / "head")}
         return subprocess.Popen(
-            self.command(*words), env=settings | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
+            self.command(*words), env=settings | variables, cwd=self.folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
     def heal(self) -> None:

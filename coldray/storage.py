@@ -59,7 +59,8 @@ def write_bytes(uri: str | os.PathLike[str], data: bytes) -> None:
     """
     file_system, path = resolve(uri)
     if not isinstance(file_system, fs.LocalFileSystem):
-        with file_system.open_output_stream(path) as stream:  # object stores publish a file when it is closed
+        # object stores publish a file when it is closed; left to itself Arrow would pack a .gz again
+        with file_system.open_output_stream(path, compression=None) as stream:
             stream.write(data)
         return
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"

@@ -1,11 +1,18 @@
+import gzip
 import os
+import socket
+import subprocess
+import sys
 import threading
 
+import boto3
 import pyarrow as pa
 import pytest
 
 from coldray import storage
 from coldray.errors import UserError
+from tests.plugins.bucket import BUCKET, KEYS
+from tests.plugins.nodes import free_port, until
 
 
 def test_a_write_is_whole_or_not_at_all(tmp_path, monkeypatch) -> None:
@@ -86,3 +93,34 @@ def test_one_at_a_time_and_the_other_hears_why(tmp_path) -> None:
     other.join(30)
     assert order == ["first", "second"]
     assert said == [f"{tmp_path / 'new'}: another process is writing it; waiting until that is done"]
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """Return the URI of a bucket in an S3-compatible server."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    for name, value in (KEYS | {"AWS_ENDPOINT_URL": url}).items():
+        monkeypatch.setenv(name, value)
+    words = ["-m", "tests.plugins.bucket", "127.0.0.1", str(port), "0", str(tmp_path / "requests")]
+    server = subprocess.Popen([sys.executable, *words])
+    try:
+        until(lambda: _answers(port), what="the store")
+        boto3.client("s3", endpoint_url=url).create_bucket(Bucket=BUCKET)
+        yield f"s3://{BUCKET}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as asked:
+        return asked.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_an_object_store_gives_back_the_bytes_that_it_got(bucket) -> None:
+    for name in ("folder/plain.json", "folder/packed.csv.gz"):
+        storage.write_bytes(f"{bucket}/{name}", gzip.compress(b"a,b\n"))
+        assert gzip.decompress(storage.read_bytes(f"{bucket}/{name}")) == b"a,b\n"
+    storage.write_bytes(f"{bucket}/folder/plain.json", b"other")
+    assert storage.read_bytes(f"{bucket}/folder/plain.json") == b"other"

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from typing import Any, TypeVar, get_args
 
 import click
@@ -61,15 +62,18 @@ def prepare(source: str, out: str, format_: str, **options: Any) -> None:
     names = [name for name in Recipe.model_fields if name in options and name != "rename"]
     given: dict[str, Any] = {name: options[name] for name in names if options[name] is not None}
     recipe = checked(Recipe, {"format": format_, "rename": renames(options["rename"]), **given})
-    manifest, made = stage.prepare(
-        source,
-        out,
-        recipe,
-        options["items"],
-        strict=options["strict"],
-        overwrite=options["overwrite"],
-        start=lambda: stage.start_ray(options["address"], options["num_cpus"], progress=sys.stderr.isatty()),
-    )
+    with redirect_stdout(sys.stderr):  # where Ray tells of its nodes
+        manifest, made = stage.prepare(
+            source,
+            out,
+            recipe,
+            options["items"],
+            strict=options["strict"],
+            overwrite=options["overwrite"],
+            start=lambda: stage.start_ray(
+                options["address"], options["num_cpus"], progress=sys.stderr.isatty()
+            ),
+        )
     skipped = manifest["skipped"]
     if made and skipped["count"]:
         click.echo(f"skipped {skipped['count']:,} rows; the first of them:", err=True)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from contextlib import redirect_stdout
 from typing import Any
 
 import click
@@ -32,7 +33,8 @@ def encode(folder: str, as_json: bool, **options: Any) -> None:
     An interrupted run goes on where it stopped; a finished one is not repeated.
     """
     make = _take_vectors if options["from_vectors"] else _encode_texts
-    result = make(folder, options)
+    with redirect_stdout(sys.stderr):  # where Ray tells of its nodes
+        result = make(folder, options)
     if as_json:
         click.echo(json.dumps(result))
         return

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import warnings
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -208,10 +209,10 @@ def _run(
             f"{items}: no such file; name a data set folder (coldray data prepare), or --items a Parquet file"
         )
     settings = _settings(place, options["config"], options["model"])
-    start_ray(options["address"])
-    made = build_graph(
-        items, place, settings, key=openai_key(settings.llm), progress=Meter(), waiting=_say, **how
-    )
+    key = openai_key(settings.llm)
+    with redirect_stdout(sys.stderr):  # where Ray tells of its nodes
+        start_ray(options["address"])
+        made = build_graph(items, place, settings, key=key, progress=Meter(), waiting=_say, **how)
     _print(made, as_json)
 
 

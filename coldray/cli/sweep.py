@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+from contextlib import redirect_stdout
 from typing import Any
 
 import click
@@ -82,7 +84,10 @@ def start(
 
     try:
         key = None if settings.zeroshot is None else openai_key(settings.zeroshot.llm)
-        outcome = run_sweep(settings, runs, tracking_uri, address=address, resume=resume, say=say, key=key)
+        with redirect_stdout(sys.stderr):  # where Ray tells of its nodes
+            outcome = run_sweep(
+                settings, runs, tracking_uri, address=address, resume=resume, say=say, key=key
+            )
     except KeyboardInterrupt:
         say(f"go on with: coldray sweep resume {settings.name} --runs {runs}")
         raise

@@ -52,7 +52,9 @@ class Sweeps:
     def report(self, name: str) -> list[dict]:
         """Return the rows of a sweep's report, which is made from MLflow alone."""
         out, _ = finish(self.cluster.popen("sweep", "report", name, "--json"))
-        return json.loads(out)["results"]
+        made = json.loads(out)
+        assert made["left_out"] == []
+        return made["results"]
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 500) -> tuple[str, str]:

@@ -1,5 +1,7 @@
 """One vLLM for all: a Ray Serve deployment, asked through its handle. It has no HTTP address of its own."""
 
+import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,6 +10,7 @@ from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.context import _get_serve_request_context
 from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ApplicationStatus
 
 from coldray.errors import ServiceError, UserError
 from coldray.llm.engine import Answer, EngineDiedError, RefusedError, Request, request_id
@@ -16,10 +19,22 @@ from coldray.llm.settings import VLLM, Shared
 from coldray.settings import explain
 
 
+_WAIT = 900.0
+"""seconds that a model is given to start, or to start anew"""
+_AGAIN = 30.0
+"""seconds after which Serve is asked whether the application is still there"""
+_COMING = (ApplicationStatus.DEPLOYING, ApplicationStatus.RUNNING, ApplicationStatus.UNHEALTHY)
+_LOG = logging.getLogger(__name__)
+
+
 class SharedEngine:
-    """An engine of `coldray.llm.engine`: whoever asks, the same model answers."""
+    """An engine of `coldray.llm.engine`: whoever asks, the same model answers.
+
+    One that is made while the model starts, or starts anew after its death, waits for it.
+    """
 
     def __init__(self, settings: Shared) -> None:
+        self._app = settings.app
         try:
             self._handle = serve.get_app_handle(settings.app)
             # Serve waits for an answer only where no event loop runs, and engines are made where one does.
@@ -29,11 +44,22 @@ class SharedEngine:
             raise ServiceError(
                 f"llm app {settings.app}: does not run; start it with: coldray llm serve"
             ) from error
-        self._app = settings.app
 
     def _ask_identity(self) -> str:
-        identity: str = self._handle.model_identity.remote().result(timeout_s=60)
-        return identity
+        deadline = time.monotonic() + _WAIT
+        while True:
+            try:
+                identity: str = self._handle.model_identity.remote().result(timeout_s=_AGAIN)
+            except (RayActorError, RayTaskError, TimeoutError) as error:
+                if isinstance(error, RayTaskError) and not isinstance(error.cause, EngineDiedError):
+                    raise
+                app = serve.status().applications.get(self._app)
+                if app is None or app.status not in _COMING or time.monotonic() > deadline:
+                    raise TimeoutError from error
+            else:
+                return identity
+            _LOG.warning("llm app %s: waiting for its model", self._app)
+            time.sleep(1)
 
     async def generate(self, request: Request) -> Answer:
         """Return the answer of the deployment."""
@@ -75,7 +101,9 @@ class Server:
             raise RuntimeError("the engine died")
 
     async def model_identity(self) -> str:
-        """Return the identity of the model."""
+        """Return the identity of the model. Raises EngineDiedError where it is gone."""
+        if self._died:
+            raise EngineDiedError("it is started anew")
         return self._engine.identity
 
     async def generate(self, request: Request) -> Answer:

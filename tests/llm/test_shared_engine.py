@@ -61,14 +61,17 @@ async def outlives(name, said):
     (replica,) = named(psutil.Process(), "ray::ServeReplica:test-llm:llm")
     for process in [replica] if name in " ".join(replica.cmdline()) else named(replica, name):
         process.kill()
-    deadline, told = time.monotonic() + 240, set()
+    deadline, told, others = time.monotonic() + 240, set(), []
     while True:
         try:
             assert (await engine.generate(request)).text in ("yes", "no")
             break
         except ServiceError as error:
             told.add(str(error))
+            if not others:  # one that comes while there is no model waits for it
+                others.append(asyncio.create_task(asyncio.to_thread(make_engine, Shared(app="test-llm"))))
         assert time.monotonic() < deadline
         await asyncio.sleep(0.5)
+    assert [made.identity for made in await asyncio.gather(*others)] == [engine.identity] * len(others)
     assert all(f"llm app test-llm: {said}" in text or "stopped" in text for text in told)
     return told

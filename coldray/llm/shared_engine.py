@@ -18,7 +18,6 @@ from coldray.llm.placement import ENVIRONMENT, Needs
 from coldray.llm.settings import VLLM, Shared
 from coldray.settings import explain
 
-
 _WAIT = 900.0
 """seconds that a model is given to start, or to start anew"""
 _AGAIN = 30.0

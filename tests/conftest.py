@@ -325,3 +325,19 @@ def tiny_settings(tiny_dataset):
         return SweepSettings.model_validate(base | {"training": training} | changes)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Start a headless Chromium of the system's."""
+    import shutil
+
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no Chromium; install the package chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag, ViewType
@@ -26,16 +27,19 @@ BATCH = 1000
 PARAMS = 100
 """params that one request may hold"""
 EPOCH = "epoch"
-NOTE = """Each child run is one cell: a method, its settings and a seed.
-
-**Cold NDCG@10 against K.** In the list of runs search for `tags."coldray.sweep_id" = '{sweep_id}' AND \
-tags."coldray.kind" = 'cell'`, mark all, press *Compare*, choose *Scatter plot* with `k` as x and \
-`cold_ndcg_at_10` as y (or *Parallel coordinates* over `k`, `seed` and `cold_ndcg_at_10`). \
-Runs of the baseline have no `k`.
+NOTE = """Each child run is one cell: a method, its settings and a seed. When the sweep ends a link to their \
+comparison stands here; until then search the list of runs for `tags."coldray.sweep_id" = '{sweep_id}' AND \
+tags."coldray.kind" = 'cell'`, mark all and press *Compare*.
 
 Means over seeds, intervals and tests are in the artifacts of this run, under `report/`, once
 `coldray sweep report` has run. A single run proves little: seeds differ.
 """
+COMPARED = """**[Compare {count} cells](#/compare-runs?runs={runs}&experiments={experiments})**: K, seed and method against \
+cold NDCG@10, in parallel coordinates, as points and as boxes. Runs of the baseline have no `k`.
+
+"""
+MOST_COMPARED = 150
+"""cells in the link, as a tag may hold 8,000 characters"""
 
 
 @contextmanager
@@ -180,7 +184,9 @@ class Tracker:
         """
         now = _now()
         entries = [
-            Metric(name, float(value), now, 0) for name, value in metrics.items() if not math.isnan(value)
+            Metric(name, float(value), now, 0)
+            for name, value in sorted(metrics.items())
+            if not math.isnan(value)
         ]
         with reaching(self.uri):
             self._client.log_batch(run_id, entries, synchronous=True)
@@ -194,8 +200,14 @@ class Tracker:
             self._end(run_id, "FAILED")
 
     def finish_sweep(self, run_id: str, status: str = "FINISHED") -> None:
-        """End the parent run: FINISHED, FAILED or KILLED."""
+        """End the parent run: FINISHED, FAILED or KILLED. Its description links MLflow's comparison of the finished cells."""
         with reaching(self.uri):
+            cells = list(self.finished_cells(run_id).values())[:MOST_COMPARED]
+            if cells:
+                runs, experiments = (_quoted(ids) for ids in (cells, [self.experiment_id]))
+                link = COMPARED.format(count=len(cells), runs=runs, experiments=experiments)
+                note = self._client.get_run(run_id).data.tags[a.NOTE_TAG]
+                self._client.set_tag(run_id, a.NOTE_TAG, link + note, synchronous=True)
             self._end(run_id, status)
 
     def _experiment(self, name: str) -> str:
@@ -241,6 +253,10 @@ class Tracker:
         """
         store = self._client._tracking_client.store
         store.update_run_info(run_id, RunStatus.from_string(status), _now(), None)
+
+
+def _quoted(ids: Sequence[str]) -> str:
+    return quote(json.dumps(ids, separators=(",", ":")), safe=",")
 
 
 def _now() -> int:

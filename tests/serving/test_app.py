@@ -288,20 +288,6 @@ def test_our_metrics_reach_prometheus(service):
         time.sleep(1)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Start a headless Chromium of the system's."""
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("there is no Chromium; install the package chromium")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def page(browser, service):
     """Return an empty page of a browser, and check that what it shows had no fault."""

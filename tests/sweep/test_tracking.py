@@ -44,6 +44,21 @@ def test_a_cell_is_written_as_it_is_read(mlflow_uri, make_sweep, tmp_path):
     assert tracker.finished_cells(parent) == {cell["cell_id"]: run_id}
 
 
+def test_one_press_in_a_sweeps_description_shows_k_against_cold_ndcg(
+    mlflow_uri, make_sweep, tmp_path, browser
+):
+    parent, runs = make_sweep("compared", seeds=(1, 2), ks=(3, 10)).log(mlflow_uri, "compared", tmp_path)
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(Tracker(mlflow_uri, "compared").page(parent))
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name=f"Compare {len(runs)} cells").click()
+    axes = opened.value.locator(".axis-title")
+    axes.last.wait_for()
+    assert {"k", "seed", "cold_ndcg_at_10"} <= set(axes.all_text_contents())
+    page.context.close()
+
+
 def test_a_sweep_that_is_started_again_keeps_its_run(mlflow_uri, make_sweep):
     sweep = make_sweep("again", seeds=(1,), ks=(10,)).sweep
     tracker = Tracker(mlflow_uri, "again")

@@ -108,6 +108,7 @@ def test_a_node_killed_in_serving_costs_time_alone(cluster, tell, tmp_path) -> N
     asking.stop.set()
     asking.join(90)
     assert asking.lost == 0
+    cluster.end_services()
     tell(
         "a worker node with one of two retrievers loses its power while it serves",
         "nothing: a client that tries again gets its answer",

@@ -15,6 +15,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -167,6 +168,11 @@ class Nodes:
                 return json.load(answer)
         except OSError:
             return {}
+
+    def end_services(self) -> None:
+        """End what Serve serves."""
+        known = {"Authorization": f"Bearer {self.token}"}
+        httpx.delete(f"{self.page}/api/serve/applications/", headers=known, timeout=60).raise_for_status()
 
     def alive(self) -> dict[str, str]:
         """Return the name of each node that is alive, by its id."""

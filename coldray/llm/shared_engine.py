@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -62,8 +63,17 @@ class SharedEngine:
 
     async def generate(self, request: Request) -> Answer:
         """Return the answer of the deployment."""
+        answer: Answer = await self._answered(self._handle.generate.remote(request))
+        return answer
+
+    async def cut(self, texts: list[str], tokens: int) -> list[str]:
+        """Return each text, or its beginning of `tokens` tokens."""
+        cut: list[str] = await self._answered(self._handle.cut.remote(texts, tokens))
+        return cut
+
+    async def _answered(self, asked: Awaitable[Any]) -> Any:
         try:
-            answer: Answer = await self._handle.generate.remote(request)
+            return await asked
         except RayTaskError as error:
             if isinstance(error.cause, RefusedError):
                 raise RefusedError(str(error.cause)) from error
@@ -74,12 +84,6 @@ class SharedEngine:
             raise
         except RayActorError as error:
             raise ServiceError(f"llm app {self._app}: stopped; start it with: coldray llm serve") from error
-        return answer
-
-    async def cut(self, texts: list[str], tokens: int) -> list[str]:
-        """Return each text, or its beginning of `tokens` tokens."""
-        cut: list[str] = await self._handle.cut.remote(texts, tokens)
-        return cut
 
     async def close(self) -> None:
         """Nothing is held: the deployment goes on."""

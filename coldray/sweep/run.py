@@ -1,6 +1,8 @@
 """Run a sweep: Ray Tune over its cells, everything in MLflow, the report at the end."""
 
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -225,6 +227,9 @@ def cluster(address: str | None, settings: SweepSettings) -> Iterator[str]:
                 logging_level=logging.ERROR,
             )
             dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
+            if threading.current_thread() is threading.main_thread():
+                # Ray's own handler leaves at once, past what Tune and Serve have to end.
+                signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         except ConnectionError as error:
             raise ServiceError(
                 f"{address}: no Ray cluster answers there ({error}); start it, or leave --address out"

@@ -93,11 +93,12 @@ def test_a_killed_driver_resumes_to_the_same_bits(slow_settings, tmp_path) -> No
     assert tables(done.stdout)
 
 
-def test_ctrl_c_stops_says_how_to_go_on_and_leaves_nothing_behind(slow_settings, tmp_path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_says_how_to_go_on_and_leaves_nothing_behind(slow_settings, tmp_path, sent) -> None:
     file = write(slow_settings, tmp_path / "sweep.yaml")
     process = start(file, tmp_path)
     wait_for_state(process, tmp_path)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "coldray sweep resume killed" in said

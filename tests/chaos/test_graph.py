@@ -46,11 +46,6 @@ def build(cluster, smollm, tmp_path):
     return start
 
 
-def read(out: str) -> dict:
-    """Return what a build says of itself, between what Ray says of the node that went."""
-    return json.loads(next(line for line in out.splitlines() if line.startswith("{")))
-
-
 def engines(cluster) -> set[str]:
     """Return the names of the nodes with an engine."""
     alive = cluster.alive()
@@ -68,7 +63,7 @@ def test_a_node_killed_in_extraction_costs_time_alone(cluster, build, tell) -> N
     while process.poll() is None:
         places |= engines(cluster)
         time.sleep(1)
-    made = read(finish(process)[0])
+    made = json.loads(finish(process)[0])
     seconds = time.monotonic() - before
     assert made["described"] == COUNT
     assert len(places) == 2
@@ -78,7 +73,7 @@ def test_a_node_killed_in_extraction_costs_time_alone(cluster, build, tell) -> N
     until(lambda: len(parts(f"{graph}/answers")) > 0, 300, "an answer")
     gone = min(engines(cluster) & {"one", "two"})
     cluster.kill(gone)
-    made = read(finish(process)[0])
+    made = json.loads(finish(process)[0])
     cost = time.monotonic() - before - seconds
     assert made["described"] == COUNT
     store = GraphStore.open(graph)

@@ -59,7 +59,7 @@ class SharedEngine:
             else:
                 return identity
             _LOG.warning("llm app %s: waiting for its model", self._app)
-            time.sleep(1)
+            time.sleep(1)  # a replica that is gone says so at once
 
     async def generate(self, request: Request) -> Answer:
         """Return the answer of the deployment."""

@@ -183,6 +183,7 @@ class Tracker:
         A metric that is no number (cold metrics where no target is cold) is left out.
         """
         now = _now()
+        # Sorted, as MLflow's comparison begins with the first, which is then cold_ndcg_at_10.
         entries = [
             Metric(name, float(value), now, 0)
             for name, value in sorted(metrics.items())
@@ -206,7 +207,7 @@ class Tracker:
             if cells:
                 runs, experiments = (_quoted(ids) for ids in (cells, [self.experiment_id]))
                 link = COMPARED.format(count=len(cells), runs=runs, experiments=experiments)
-                note = self._client.get_run(run_id).data.tags[a.NOTE_TAG]
+                note = self._client.get_run(run_id).data.tags.get(a.NOTE_TAG, "")
                 self._client.set_tag(run_id, a.NOTE_TAG, link + note, synchronous=True)
             self._end(run_id, status)
 

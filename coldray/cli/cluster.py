@@ -1,4 +1,4 @@
-"""`coldray cluster`: Ray and MLflow on this machine, and work for a cluster anywhere."""
+"""`coldray cluster`: this machine's part of a cluster, and work for a cluster anywhere."""
 
 import json
 import os
@@ -21,6 +21,9 @@ HOME = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 
 
+CPUS = click.option("--cpus", type=click.IntRange(min=1), help="CPUs that Ray may use.  [default: all]")
+
+
 def _port(name: str, number: int) -> Callable[[Any], Any]:
     kind = click.IntRange(1, 65535)
     return click.option(f"--{name}", type=kind, default=number, show_default=True, metavar="PORT")
@@ -28,12 +31,18 @@ def _port(name: str, number: int) -> Callable[[Any], Any]:
 
 @click.group()
 def cluster() -> None:
-    """Ray's head, dashboard and jobs with MLflow on this machine; work for a cluster anywhere."""
+    """Ray's head, dashboard and jobs with MLflow on this machine, or a node of a cluster; work for a cluster anywhere."""
 
 
 @cluster.command()
 @HOME
-@click.option("--cpus", type=click.IntRange(min=1), help="CPUs that Ray may use.  [default: all]")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address of this machine at which others reach it, in a network that is closed to strangers.",
+)
+@CPUS
 @click.option(
     "--backend-store",
     envvar="MLFLOW_BACKEND_STORE_URI",
@@ -42,6 +51,7 @@ def cluster() -> None:
 )
 @click.option("--artifacts", help="Folder or URI for MLflow's artifacts.  [default: in --home]")
 @click.option("--monitoring", is_flag=True, help="Start Prometheus, and Grafana where it is installed, too.")
+@click.option("--no-ray", is_flag=True, help="MLflow alone: Ray is started by another, such as ray up.")
 @_port("port", 6379)
 @_port("dashboard-port", 8265)
 @_port("client-port", 10001)
@@ -50,17 +60,20 @@ def cluster() -> None:
 @_port("grafana-port", 3000)
 @JSON
 def up(home: Path, backend_store: str | None, artifacts: str | None, as_json: bool, **options: Any) -> None:
-    """Start what does not run yet, on loopback and behind tokens; it goes on until `coldray cluster down`."""
+    """Start what does not run yet, behind tokens; it goes on until `coldray cluster down`."""
     from coldray.cluster import local
 
+    if options["no_ray"] and options["monitoring"]:
+        raise click.UsageError("--monitoring: watches a Ray that is started here, so not with --no-ray")
     named = {name.removesuffix("_port"): number for name, number in options.items() if name.endswith("port")}
-    ports = local.Ports(ray=named.pop("port"), **named)
+    places = local.Places(options["host"], ray=named.pop("port"), **named)
     store = local.Store(backend_store, artifacts)
     local.up(
         home.expanduser(),
-        ports,
+        places,
         store,
         cpus=options["cpus"],
+        ray=not options["no_ray"],
         monitoring=options["monitoring"],
         say=lambda line: click.echo(line, err=True),
     )
@@ -68,13 +81,32 @@ def up(home: Path, backend_store: str | None, artifacts: str | None, as_json: bo
 
 
 @cluster.command()
+@click.argument("head")
+@HOME
+@CPUS
+@_port("port", 6379)
+@_port("dashboard-port", 8265)
+@_port("mlflow-port", 5000)
+@JSON
+def join(
+    head: str, home: Path, cpus: int | None, port: int, dashboard_port: int, mlflow_port: int, as_json: bool
+) -> None:
+    """Make this machine a node of the cluster that `coldray cluster up --host HEAD` started on another."""
+    from coldray.cluster import local
+
+    places = local.Places(head, ray=port, dashboard=dashboard_port, mlflow=mlflow_port)
+    local.join(home.expanduser(), places, cpus=cpus, say=lambda line: click.echo(line, err=True))
+    _show(home.expanduser(), as_json)
+
+
+@cluster.command()
 @HOME
 def down(home: Path) -> None:
-    """End all that `coldray cluster up` started, and nothing else."""
+    """End all that `coldray cluster up` or `join` started here, and nothing else."""
     from coldray.cluster import local
 
     ended = local.down(home.expanduser(), say=lambda line: click.echo(line, err=True))
-    click.echo(f"ended {ended} programs" if ended else "nothing ran")
+    click.echo(f"ended {ended} program{'s' if ended > 1 else ''}" if ended else "nothing ran")
 
 
 @cluster.command()
@@ -184,11 +216,13 @@ def _jobs(home: Path, address: str | None) -> "Jobs":
     import logging
 
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it once, when it is imported
-    logging.getLogger("ray.dashboard").setLevel(logging.WARNING)
     from coldray.cluster import local
     from coldray.cluster.jobs import Jobs
     from coldray.errors import UserError
 
+    names = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging")
+    for name in names:
+        logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
     if address is None:
         known = local.environment(home.expanduser())
         if "RAY_API_SERVER_ADDRESS" not in known:

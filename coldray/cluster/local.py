@@ -1,4 +1,4 @@
-"""A cluster on this machine: Ray's head with dashboard and jobs, MLflow, on request Prometheus and Grafana; all on loopback.
+"""This machine's part of a cluster: Ray's head with jobs, MLflow, on request Prometheus and Grafana; or another node.
 
 HOME/cluster.json    what runs: process numbers, addresses, logs
 HOME/tracking_token  MLflow's token; Ray's is where Ray keeps it
@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -28,18 +29,18 @@ from coldray.errors import UserError
 from coldray.sweep import server as tracking
 
 START_SECONDS = 120.0
-_ADDRESS = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 _STATE = "cluster.json"
+_TOKEN = "tracking_token"  # noqa: S105 - the file's name
 _DASHBOARDS = Path(__file__).with_name("dashboards")
-ON_LOOPBACK = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""of all processes of a cluster on this machine. The second, whose name says where Ray does so by itself, keeps it on loopback;
-`ray start` would take an address that other machines reach, even if told otherwise."""
 
 
 @dataclass(frozen=True)
-class Ports:
-    """Where programs listen, on loopback."""
+class Places:
+    """Where programs listen."""
 
+    host: str = LOOPBACK
+    """address of this machine, of Ray and MLflow; Prometheus and Grafana, which ask for no token, stay on loopback"""
     ray: int = 6379
     dashboard: int = 8265
     client: int = 10001
@@ -60,14 +61,17 @@ class Store:
 
 def up(
     home: Path,
-    ports: Ports = Ports(),
+    places: Places = Places(),
     store: Store = Store(),
     *,
     cpus: int | None = None,
+    ray: bool = True,
     monitoring: bool = False,
     say: Callable[[str], None] = print,
 ) -> list[p.Program]:
     """Start what does not run yet, and return all that does. What runs already is left as it is.
+
+    Without `ray` MLflow alone, for a Ray that another starts.
 
     Raises UserError for ports that are taken and programs that are not there, ServiceError for those that do not come up; what
     was started before that goes on and is ended by `down`.
@@ -77,19 +81,45 @@ def up(
         for program in programs(home):
             if program.name not in running:
                 p.stop(program)  # what it left behind when it died
-        starts = {"mlflow": _mlflow, "ray": _ray}
+        starts = {"mlflow": _mlflow} | ({"ray": _ray} if ray else {})
         starts |= _monitors(say) if monitoring else {}
         wanted = [name for name in starts if name not in running]
         for name in wanted:
-            for what, port, option in _listening(name, ports):
-                p.check_free(what, port, option)
+            for what, port, option in _listening(name, places):
+                p.check_free(what, places.host if name in ("ray", "mlflow") else LOOPBACK, port, option)
         for name in wanted:
             say(f"starting {name}")
-            program, answers = starts[name](home, ports, store, cpus)
+            program, answers = starts[name](home, places, store, cpus)
             running[name] = program
             p.write_programs(home / _STATE, list(running.values()))
             p.wait_until(program, answers, START_SECONDS)
         return list(running.values())
+
+
+def join(home: Path, head: Places, *, cpus: int | None = None, say: Callable[[str], None] = print) -> bool:
+    """Make this machine a node of the cluster whose head is at `head`; return False where it is one already.
+
+    Raises UserError without the head's two tokens and where a cluster has been started here, ServiceError if the head does not
+    take the node.
+    """
+    with _turn(home):
+        for program in programs(home):
+            if program.process() is None:
+                p.stop(program)  # what it left behind when it died
+            elif (program.name, program.address) == ("node", f"{head.host}:{head.ray}"):
+                return False
+            else:
+                raise UserError(
+                    f"{program.name} runs here at {program.address}; end it with coldray cluster down"
+                )
+        for file, what in ((_token_path(), "Ray's token"), (home / _TOKEN, "MLflow's")):
+            if not file.exists() and not (what == "Ray's token" and "RAY_AUTH_TOKEN" in os.environ):
+                raise UserError(f"{file}: is not there; copy {what} from the same place of {head.host}")
+        say(f"joining {head.host}:{head.ray}")
+        program, answers = _node(home, head, cpus)
+        p.write_programs(home / _STATE, [program])
+        p.wait_until(program, answers, START_SECONDS)
+        return True
 
 
 def down(home: Path, say: Callable[[str], None] = print) -> int:
@@ -113,13 +143,28 @@ def environment(home: Path) -> dict[str, str]:
     """Return the variables with which commands on this machine find the cluster and its MLflow, secrets among them."""
     known = {program.name: program for program in _running(home)}
     found = {}
-    if "ray" in known:
-        found = ON_LOOPBACK | {"RAY_ADDRESS": known["ray"].address}
-        found |= {"RAY_API_SERVER_ADDRESS": known["ray"].page}
+    ray = known.get("ray") or known.get("node")
+    if ray is not None:
+        found = _of_ray(ray.address.rpartition(":")[0]) | {"RAY_ADDRESS": ray.address}
+        found |= {"RAY_API_SERVER_ADDRESS": ray.page}
     if "mlflow" in known:
-        token = (home / "tracking_token").read_text().strip()
-        found |= {"MLFLOW_TRACKING_URI": known["mlflow"].address, "MLFLOW_TRACKING_TOKEN": token}
+        found |= _of_mlflow(home, known["mlflow"].address)
     return found
+
+
+def _of_ray(host: str) -> dict[str, str]:
+    """Return variables of all processes of a Ray whose head is at `host`.
+
+    The second, whose name says where Ray does so by itself, keeps it on loopback; `ray start` would take an address that other
+    machines reach, even if told otherwise.
+    """
+    alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if host == LOOPBACK else {}
+    return {"RAY_AUTH_MODE": "token"} | alone
+
+
+def _of_mlflow(home: Path, address: str) -> dict[str, str]:
+    token = (home / _TOKEN).read_text().strip()
+    return {"MLFLOW_TRACKING_URI": address, "MLFLOW_TRACKING_TOKEN": token}
 
 
 def _running(home: Path) -> list[p.Program]:
@@ -137,20 +182,22 @@ def _turn(home: Path) -> Iterator[None]:
         raise UserError(f"{home}: another command changes this cluster; wait for it") from error
 
 
-def _listening(name: str, ports: Ports) -> list[tuple[str, int, str]]:
+def _listening(name: str, places: Places) -> list[tuple[str, int, str]]:
     """Return what a program listens with: what for, where, and the option that names another port."""
     if name == "ray":
         return [
-            ("Ray", ports.ray, "--port"),
-            ("Ray's dashboard", ports.dashboard, "--dashboard-port"),
-            ("Ray's client server", ports.client, "--client-port"),
+            ("Ray", places.ray, "--port"),
+            ("Ray's dashboard", places.dashboard, "--dashboard-port"),
+            ("Ray's client server", places.client, "--client-port"),
         ]
-    return [(name, getattr(ports, name), f"--{name}-port")]
+    return [(name, getattr(places, name), f"--{name}-port")]
 
 
-def _mlflow(home: Path, ports: Ports, store: Store, cpus: int | None) -> tuple[p.Program, Callable[[], bool]]:
+def _mlflow(
+    home: Path, places: Places, store: Store, cpus: int | None
+) -> tuple[p.Program, Callable[[], bool]]:
     """Start MLflow behind a token."""
-    token = home / "tracking_token"
+    token = home / _TOKEN
     if not token.exists():
         p.write_private(token, secrets.token_hex(32))
     folder = home / "mlflow"
@@ -161,38 +208,85 @@ def _mlflow(home: Path, ports: Ports, store: Store, cpus: int | None) -> tuple[p
     secret = {"MLFLOW_BACKEND_STORE_URI": store.backend or tracking.database_uri(folder)}
     variables = {name: value for name, value in os.environ.items() if name not in tracking.UNSET}
     variables |= tracking.ENVIRONMENT | secret | {TOKEN_FILE: str(token)}
-    address = f"http://{_ADDRESS}:{ports.mlflow}"
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "coldray", "--host", _ADDRESS]
-    command += ["--port", str(ports.mlflow), "--workers", "2", "--serve-artifacts", "--artifacts-destination"]
-    command += [artifacts, "--allowed-hosts", tracking.ALLOWED_HOSTS]
+    address = f"http://{places.host}:{places.mlflow}"
+    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "coldray", "--host", places.host]
+    command += [
+        "--port",
+        str(places.mlflow),
+        "--workers",
+        "2",
+        "--serve-artifacts",
+        "--artifacts-destination",
+    ]
+    hosts = f"{tracking.ALLOWED_HOSTS},{places.host},{places.host}:*"
+    command += [artifacts, "--allowed-hosts", hosts]
     program = p.start("mlflow", command, variables, (address, address), home / "logs" / "mlflow.log")
     return program, lambda: _answers(f"{address}/health")
 
 
-def _ray(home: Path, ports: Ports, store: Store, cpus: int | None) -> tuple[p.Program, Callable[[], bool]]:
+def _ray(home: Path, places: Places, store: Store, cpus: int | None) -> tuple[p.Program, Callable[[], bool]]:
     """Start Ray's head, which asks for a token; jobs and workers find MLflow by its environment."""
     token = ray_token()
-    variables = dict(os.environ) | ON_LOOPBACK | {"RAY_USAGE_STATS_ENABLED": "0"}
-    variables |= {name: value for name, value in environment(home).items() if name.startswith("MLFLOW")}
-    variables["RAY_PROMETHEUS_HOST"] = f"http://{_ADDRESS}:{ports.prometheus}"
-    variables["RAY_GRAFANA_HOST"] = f"http://{_ADDRESS}:{ports.grafana}"
+    variables = {name: value for name, value in environment(home).items() if name.startswith("MLFLOW")}
+    variables["RAY_PROMETHEUS_HOST"] = f"http://{LOOPBACK}:{places.prometheus}"
+    variables["RAY_GRAFANA_HOST"] = f"http://{LOOPBACK}:{places.grafana}"
     # By itself Ray writes them to its newest session, which may be another Ray's of this machine.
     variables["RAY_METRICS_OUTPUT_ROOT"] = str(home.absolute() / "metrics")
     variables["RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR"] = str(home.absolute() / "dashboards")
+    options = ["--head", "--port", str(places.ray), "--ray-client-server-port", str(places.client)]
+    options += ["--dashboard-host", places.host, "--dashboard-port", str(places.dashboard)]
+    options += ["--include-dashboard", "true"]
+    options += [] if places.host == LOOPBACK else ["--node-ip-address", places.host]
+    program = _start_ray("ray", home, places, cpus, options, variables)
+    # The dashboard comes first, the node, without which nothing runs, after it.
+    return program, lambda: bool(_nodes(program.page, token))
+
+
+def _node(home: Path, head: Places, cpus: int | None) -> tuple[p.Program, Callable[[], bool]]:
+    """Start a Ray node at the address with which this machine reaches the head."""
+    token, page = ray_token(), f"http://{head.host}:{head.dashboard}"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as towards:
+        towards.connect((head.host, head.ray))  # sends nothing
+        own = towards.getsockname()[0]
+    before = _nodes(page, token)
+    variables = _of_mlflow(home, f"http://{head.host}:{head.mlflow}")
+    options = ["--address", f"{head.host}:{head.ray}", "--node-ip-address", own]
+    program = _start_ray("node", home, head, cpus, options, variables)
+    return program, lambda: any(
+        address == own for node, address in _nodes(page, token).items() if node not in before
+    )
+
+
+def _start_ray(
+    name: str, home: Path, head: Places, cpus: int | None, options: list[str], variables: dict[str, str]
+) -> p.Program:
+    """Start `ray start` with what a head and another node have in common."""
+    variables = dict(os.environ) | _of_ray(head.host) | {"RAY_USAGE_STATS_ENABLED": "0"} | variables
     variables.pop("RAY_ADDRESS", None)
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
-    command += ["--port", str(ports.ray), "--ray-client-server-port", str(ports.client)]
-    command += ["--dashboard-host", _ADDRESS, "--dashboard-port", str(ports.dashboard)]
+    # A job that comes from another machine says `python`, which has to be this one.
+    variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--block",
+        "--disable-usage-stats",
+        *options,
+    ]
     # Ports that nobody has to know are any that are free.
     command += ["--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", "0"]
-    command += ["--include-dashboard", "true", "--disable-usage-stats"]
     command += [] if cpus is None else ["--num-cpus", str(cpus)]
-    page = f"http://{_ADDRESS}:{ports.dashboard}"
-    addresses = (f"{_ADDRESS}:{ports.ray}", page)
-    program = p.start("ray", command, variables, addresses, home / "logs" / "ray.log")
-    # The dashboard comes first, the node, without which nothing runs, after it.
-    nodes = f"{page}/api/v0/nodes?filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
-    return program, lambda: b'"ALIVE"' in _read(nodes, token)
+    addresses = (f"{head.host}:{head.ray}", f"http://{head.host}:{head.dashboard}")
+    return p.start(name, command, variables, addresses, home / "logs" / f"{name}.log")
+
+
+def _nodes(page: str, token: str) -> dict[str, str]:
+    """Return the address of each node that is alive, by its id; none while the dashboard does not answer."""
+    alive = f"{page}/api/v0/nodes?filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
+    answered = _read(alive, token)
+    found = json.loads(answered) if answered else {}
+    return {
+        node["node_id"]: node["node_ip"] for node in found.get("data", {}).get("result", {}).get("result", [])
+    }
 
 
 def ray_token() -> str:
@@ -224,7 +318,7 @@ def _monitors(say: Callable[[str], None]) -> dict[str, Callable[..., tuple[p.Pro
 
 
 def _prometheus(
-    home: Path, ports: Ports, store: Store, cpus: int | None
+    home: Path, places: Places, store: Store, cpus: int | None
 ) -> tuple[p.Program, Callable[[], bool]]:
     """Start Prometheus over the nodes that Ray lists."""
     folder, token = home / "prometheus", _token_path()
@@ -243,26 +337,26 @@ def _prometheus(
     }
     file = folder / "prometheus.yml"
     p.write_private(file, json.dumps(scraping, indent=1))  # JSON is YAML
-    address = f"http://{_ADDRESS}:{ports.prometheus}"
+    address = f"http://{LOOPBACK}:{places.prometheus}"
     command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}"]
-    command += [f"--web.listen-address={_ADDRESS}:{ports.prometheus}"]
+    command += [f"--web.listen-address={LOOPBACK}:{places.prometheus}"]
     program = p.start("prometheus", command, os.environ, (address, address), home / "logs" / "prometheus.log")
     return program, lambda: _answers(f"{address}/-/ready")
 
 
 def _grafana(
-    home: Path, ports: Ports, store: Store, cpus: int | None
+    home: Path, places: Places, store: Store, cpus: int | None
 ) -> tuple[p.Program, Callable[[], bool]]:
     """Start Grafana with Ray's dashboards and ours. Everybody on the machine may look, nobody may change anything."""
     shutil.copytree(_DASHBOARDS, home / "dashboards", dirs_exist_ok=True)
     folder = home.absolute() / "grafana"
     variables = dict(os.environ) | {
-        "GF_SERVER_HTTP_ADDR": _ADDRESS,
-        "GF_SERVER_HTTP_PORT": str(ports.grafana),
+        "GF_SERVER_HTTP_ADDR": LOOPBACK,
+        "GF_SERVER_HTTP_PORT": str(places.grafana),
         "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION": "true",  # whose password everybody knows
     }
     variables |= {f"GF_PATHS_{name.upper()}": str(folder / name) for name in ("data", "logs", "plugins")}
-    address = f"http://{_ADDRESS}:{ports.grafana}"
+    address = f"http://{LOOPBACK}:{places.grafana}"
     homepath = os.environ.get("GF_PATHS_HOME", "/usr/share/grafana")
     settings = home.absolute() / "metrics" / "grafana" / "grafana.ini"
     command = ["grafana-server", "--homepath", homepath, "--config", str(settings)]
@@ -271,12 +365,12 @@ def _grafana(
 
 
 def _answers(url: str) -> bool:
-    """Return whether a server on loopback answers."""
+    """Return whether a server answers."""
     return bool(_read(url))
 
 
 def _read(url: str, token: str = "") -> bytes:
-    """Return what a server on loopback answers, nothing if it does not or refuses."""
+    """Return what a server answers, nothing if it does not or refuses."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as answer:  # noqa: S310 - ours

@@ -1,5 +1,6 @@
 """Programs that go on after the command that started them, and that are known again by the next one."""
 
+import errno
 import json
 import os
 import socket
@@ -118,14 +119,16 @@ def wait_until(program: Program, answers: Callable[[], bool], seconds: float) ->
     )
 
 
-def check_free(name: str, port: int, option: str) -> None:
-    """Raise UserError if something listens at a port of loopback, and say what, as far as that can be known."""
+def check_free(name: str, host: str, port: int, option: str) -> None:
+    """Raise UserError if `host` is no address of this machine, or something listens at its port; say what, as far as is known."""
     with closing(socket.socket()) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind(("127.0.0.1", port))
+            tried.bind((host, port))
             return
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise UserError(f"--host {host}: is no address of this machine ({error})") from error
             owner = _owner(port)
     raise UserError(f"{name}: port {port} is taken{owner}; stop that, or name another port with {option}")
 

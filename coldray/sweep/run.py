@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
+import psutil
 import ray
 from pydantic import SecretStr, ValidationError
 from ray import serve, tune
@@ -90,6 +92,7 @@ def run_sweep(
         tracking_server(tracking_uri, storage.join(runs, "mlflow")) as uri,
         cluster(address, settings) as dashboard,
     ):
+        check_reach(uri)
         tracker = Tracker(uri, settings.name)
         parent = tracker.start_sweep(record, _job_page(dashboard))
         finished = tracker.finished_cells(parent)
@@ -122,6 +125,20 @@ def run_sweep(
         target = _report_folder(runs, record["sweep_id"])
         report = _report(uri, parent, target)
         return Outcome(parent, uri, len(tracker.finished_cells(parent)), failed, report, target)
+
+
+def check_reach(uri: str) -> None:
+    """Raise UserError if MLflow at `uri` listens on loopback and the cluster has other machines, whose trials need it."""
+    if urlsplit(uri).hostname not in ("127.0.0.1", "localhost", "::1"):
+        return
+    own = {address.address for of in psutil.net_if_addrs().values() for address in of}
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # not typed in Ray
+    others = sorted({node["NodeManagerAddress"] for node in nodes if node["Alive"]} - own)
+    if others:
+        raise UserError(
+            f"{uri}: MLflow is on this machine alone, and trials on {', '.join(others)} need it; give --tracking-uri or "
+            "MLFLOW_TRACKING_URI, as coldray cluster up --host does"
+        )
 
 
 def _job_page(dashboard: str) -> str:

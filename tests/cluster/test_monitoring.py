@@ -161,7 +161,7 @@ def test_a_token_of_the_environment_is_read_from_a_file_of_its_owner(tmp_path, m
     monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
     monkeypatch.setattr(local, "environment", lambda home: {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:1"})
     monkeypatch.setattr(local.p, "start", lambda *told: None)
-    local._prometheus(tmp_path, local.Ports(), local.Store(), None)
+    local._prometheus(tmp_path, local.Places(), local.Store(), None)
     told = json.loads((tmp_path / "prometheus" / "prometheus.yml").read_text())["scrape_configs"][0]
     file = Path(told["http_sd_configs"][0]["authorization"]["credentials_file"])
     assert file.read_text() == "given"

@@ -105,9 +105,11 @@ def test_a_taken_port_is_named_with_who_has_it():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"ray: port {port} is taken.* with --port") as told:
-            p.check_free("ray", port, "--port")
+            p.check_free("ray", "127.0.0.1", port, "--port")
         assert f"by process {os.getpid()}" in str(told.value)
-    p.check_free("ray", port, "--port")
+    p.check_free("ray", "127.0.0.1", port, "--port")
+    with pytest.raises(UserError, match=r"--host 192.0.2.1: is no address of this machine"):
+        p.check_free("ray", "192.0.2.1", port, "--port")
 
 
 def test_a_state_that_is_not_ours_is_refused(tmp_path):

@@ -112,6 +112,8 @@ class Nodes:
         self.programs: dict[str, p.Program] = {}
         self.cpus = 1
         """of each node"""
+        self.store = 150 * 2**20
+        """bytes of each node's object store"""
         self.of_head: list[str] = []
         """further options of the head's `ray start`"""
 
@@ -140,7 +142,7 @@ class Nodes:
         head = name == "head"
         variables = self.environment | {"RAY_TMPDIR": str(self.folder / name)}
         command = [*self.network.inside(name), *before, str(Path(sys.executable).with_name("ray")), "start"]
-        command += ["--block", "--num-cpus", str(self.cpus), "--object-store-memory", str(150 * 2**20)]
+        command += ["--block", "--num-cpus", str(self.cpus), "--object-store-memory", str(self.store)]
         command += ["--node-ip-address", self.network.address(name), "--disable-usage-stats"]
         command += ["--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", "0"]
         command += ["--resources", json.dumps({name: 1})]

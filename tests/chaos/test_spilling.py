@@ -1,5 +1,6 @@
 """A preparation whose objects do not fit the object store: Ray puts them on disk, and the data set is the same."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from coldray.data.prepare import prepare
 from coldray.data.recipe import Recipe
 from tests.plugins.nodes import Nodes
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.chaos
 
 ROWS = 2_000_000
 
@@ -43,7 +44,9 @@ def small_node():
         made.close()
 
 
-def test_what_does_not_fit_the_object_store_goes_to_disk(source, small_node, ray_session, tmp_path) -> None:
+def test_what_does_not_fit_the_object_store_goes_to_disk(
+    source, small_node, ray_session, tell, tmp_path
+) -> None:
     words = [
         "data",
         "prepare",
@@ -63,7 +66,13 @@ def test_what_does_not_fit_the_object_store_goes_to_disk(source, small_node, ray
         [*small_node.network.inside("head"), ray, "memory", "--stats-only", "--address", small_node.address],
         env=small_node.environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "Spilled" in asked.stdout
-    manifest, made = prepare(source, str(tmp_path / "large"), Recipe(format="table"))
+    spilled = re.search(r"Spilled (\d+) MiB", asked.stdout)
+    assert spilled, asked.stdout
+    manifest, made = prepare(source, str(tmp_path / "large"), Recipe(format="table", k_core=2))
     assert made
     assert storage.read_json(tmp_path / "small" / "manifest.json") == manifest
+    tell(
+        "a preparation's objects do not fit the object store of its only node (80 MiB)",
+        "nothing: the same data set",
+        f"{spilled[1]} MiB went to disk and came back",
+    )

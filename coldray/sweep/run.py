@@ -101,7 +101,6 @@ def run_sweep(
         say(
             f"sweep {settings.name}: {progress}; MLflow {tracker.page(parent)}; Ray dashboard {dashboard or 'off'}"
         )
-        asking = any(cell.question for cell in left)
         context = SweepContext(
             sweep_id=record["sweep_id"],
             experiment=settings.name,
@@ -116,7 +115,7 @@ def run_sweep(
         failed: dict[str, str] = {}
         status = "KILLED"
         try:
-            with language_model(settings if asking else None, say) as llm:
+            with language_model(settings if any(cell.question for cell in left) else None, say) as llm:
                 console = SweepConsole(settings.name, len(cells), len(finished))
                 failed = _tune(left, replace(context, llm=llm), console) if left else {}
             status = "FAILED" if failed else "FINISHED"

@@ -33,14 +33,15 @@ class Machines:
         self.head = self.network.address("first") if self.network.separate else ""
 
     def run(self, machine: str, *words: str):
-        """Run `coldray cluster WORDS` on a machine, and return the finished process."""
+        """Run `coldray WORDS` on a machine, and return the finished process."""
         home = self.folder / machine
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
         mine = {"HOME": str(home), "PYTHONPATH": os.getcwd(), "RAY_agent_register_timeout_ms": "120000"}
+        mine |= {"RAY_AUTH_MODE": "token"}
         # Ray's folder is at the same place of each, and not the same: `ip netns exec` gives a machine mounts of its own.
         own = ("sh", "-c", 'mount --bind "$0" /tmp/ray && exec "$@"', str(home / "ray"))
         inside = [] if machine == "laptop" else [*self.network.inside(machine), *own]
-        command = [*inside, sys.executable, "-m", "coldray", "cluster", *words]
+        command = [*inside, sys.executable, "-m", "coldray", *words]
         return subprocess.run(
             command, env=kept | mine, cwd=home, capture_output=True, text=True, check=False, timeout=400
         )
@@ -54,7 +55,7 @@ class Machines:
 
     def close(self) -> None:
         for name in reversed(NAMES):
-            self.run(name, "down")
+            self.run(name, "cluster", "down")
         self.network.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -78,14 +79,14 @@ def good(done):
 
 
 def test_three_machines_become_a_cluster_that_runs_a_sweep(machines, tiny_settings, tiny_dataset) -> None:
-    good(machines.run("first", "up", "--host", machines.head, "--cpus", "1"))
-    refused = machines.run("second", "join", machines.head)
+    good(machines.run("first", "cluster", "up", "--host", machines.head, "--cpus", "1"))
+    refused = machines.run("second", "cluster", "join", machines.head)
     assert refused.returncode == 2
     assert f"copy Ray's token from the same place of {machines.head}" in refused.stderr
     for name in NAMES[1:]:
         machines.give_tokens(name)
-        good(machines.run(name, "join", machines.head, "--cpus", "1"))
-    again = good(machines.run("second", "join", machines.head, "--json"))
+        good(machines.run(name, "cluster", "join", machines.head, "--cpus", "1"))
+    again = good(machines.run("second", "cluster", "join", machines.head, "--json"))
     assert [program["name"] for program in json.loads(again.stdout)["programs"]] == ["node"]
     assert "joining" not in again.stderr
 
@@ -97,13 +98,20 @@ def test_three_machines_become_a_cluster_that_runs_a_sweep(machines, tiny_settin
     (machines.folder / "laptop" / "sweep.yaml").write_text(yaml.safe_dump(plain))
     page = f"http://{machines.head}:8265"
     words = ["sweep", "run", "sweep.yaml", "--runs", str(machines.shared / "runs")]
-    asked = ["submit", "--address", page, "--shared", str(machines.shared), "--", *words]
+    asked = ["cluster", "submit", "--address", page, "--shared", str(machines.shared), "--", *words]
     done = good(machines.run("laptop", *asked))
     assert f"MLflow http://{machines.head}:5000/" in done.stdout
     assert list((machines.shared / "runs").glob("cells/*/ranks.parquet"))
 
+    # Without MLflow's address a sweep starts one of its own, which the other machines do not reach.
+    (machines.folder / "first" / "sweep.yaml").write_text(yaml.safe_dump(plain))
+    words = ["sweep", "run", "sweep.yaml", "--runs", str(machines.shared / "alone")]
+    refused = machines.run("first", *words, "--address", f"{machines.head}:6379")
+    assert refused.returncode == 2
+    assert "give --tracking-uri" in refused.stderr
+
 
 def test_each_machine_leaves_by_itself(machines) -> None:
-    assert machines.run("third", "down").stdout == "ended 1 program\n"
-    assert machines.run("second", "down").stdout == "ended 1 program\n"
-    assert machines.run("first", "down").stdout == "ended 2 programs\n"
+    assert machines.run("third", "cluster", "down").stdout == "ended 1 program\n"
+    assert machines.run("second", "cluster", "down").stdout == "ended 1 program\n"
+    assert machines.run("first", "cluster", "down").stdout == "ended 2 programs\n"

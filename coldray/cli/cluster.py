@@ -19,8 +19,6 @@ HOME = click.option(
     help="Folder of what runs: state, logs, MLflow's records.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
-
-
 CPUS = click.option("--cpus", type=click.IntRange(min=1), help="CPUs that Ray may use.  [default: all]")
 
 
@@ -66,7 +64,7 @@ def up(home: Path, backend_store: str | None, artifacts: str | None, as_json: bo
     if options["no_ray"] and options["monitoring"]:
         raise click.UsageError("--monitoring: watches a Ray that is started here, so not with --no-ray")
     named = {name.removesuffix("_port"): number for name, number in options.items() if name.endswith("port")}
-    places = local.Places(options["host"], ray=named.pop("port"), **named)
+    places = local.Places(local.resolve(options["host"]), ray=named.pop("port"), **named)
     store = local.Store(backend_store, artifacts)
     local.up(
         home.expanduser(),
@@ -94,7 +92,7 @@ def join(
     """Make this machine a node of the cluster that `coldray cluster up --host HEAD` started on another."""
     from coldray.cluster import local
 
-    places = local.Places(head, ray=port, dashboard=dashboard_port, mlflow=mlflow_port)
+    places = local.Places(local.resolve(head), ray=port, dashboard=dashboard_port, mlflow=mlflow_port)
     local.join(home.expanduser(), places, cpus=cpus, say=lambda line: click.echo(line, err=True))
     _show(home.expanduser(), as_json)
 

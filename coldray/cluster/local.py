@@ -59,6 +59,19 @@ class Store:
     """folder or URI; None: below HOME"""
 
 
+def resolve(host: str) -> str:
+    """Return the IPv4 address of a machine's name. Raises UserError if it has none, or one that is no machine's."""
+    try:
+        address = socket.gethostbyname(host)
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"{host!r}: is no machine's address or name ({error})") from error
+    if address == "0.0.0.0":  # noqa: S104 - refused
+        raise UserError(
+            f"{host}: stands for all addresses of a machine; give the one at which others reach it"
+        )
+    return address
+
+
 def up(
     home: Path,
     places: Places = Places(),
@@ -153,11 +166,9 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def _of_ray(host: str) -> dict[str, str]:
-    """Return variables of all processes of a Ray whose head is at `host`.
-
-    The second, whose name says where Ray does so by itself, keeps it on loopback; `ray start` would take an address that other
-    machines reach, even if told otherwise.
-    """
+    """Return variables of all processes of a Ray whose head is at `host`."""
+    # Its name says where Ray stays on loopback by itself; `ray start` would take an address that other machines reach, even if
+    # told otherwise.
     alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if host == LOOPBACK else {}
     return {"RAY_AUTH_MODE": "token"} | alone
 

@@ -30,5 +30,18 @@ def test_an_address_that_is_no_dashboard_is_refused(tmp_path):
     assert "no Ray dashboard answers there" in str(found)
 
 
+def test_what_is_no_machine_is_refused(tmp_path):
+    refused = {"no.such.machine.invalid": "no machine's address", "0.0.0.0": "all addresses"}  # noqa: S104
+    for command in (["up", "--host"], ["join"]):
+        for host, reason in refused.items():
+            error = run(*command, host, "--home", str(tmp_path)).exception
+            assert isinstance(error, UserError)
+            assert reason in str(error)
+
+
+def test_mlflow_alone_is_not_monitored(tmp_path):
+    assert run("up", "--no-ray", "--monitoring", "--home", str(tmp_path)).exit_code == 2
+
+
 def test_ports_are_ports():
     assert run("up", "--port", "0").exit_code == 2

@@ -1,6 +1,7 @@
 """What is in cluster/ holds to the schemas of those who read it; none of it is run here but `coldray cluster`."""
 
 import json
+import subprocess
 import re
 from pathlib import Path
 
@@ -219,8 +220,13 @@ def test_the_launcher_takes_our_files(path):
     settings = yaml.safe_load(path.read_text())
     settings = {name: value for name, value in settings.items() if name != "min_workers"}
     jsonschema.validate(settings, schema)
-    for command in settings["head_start_ray_commands"] + settings["worker_start_ray_commands"]:
-        assert "ray stop" in command or "RAY_AUTH_MODE=token" in command
+    head, worker = settings["head_start_ray_commands"], settings["worker_start_ray_commands"]
+    for command in [*settings["setup_commands"], *head, *worker]:
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+        assert "ray start" not in command or "RAY_AUTH_MODE=token ray start" in command
+    assert sum("ray start" in command for command in [*head, *worker]) == 2
+    assert any("cluster up --no-ray" in command for command in head)
+    assert any("MLFLOW_TRACKING_URI=" in command for command in worker)
     assert any("make install" in command for command in settings["setup_commands"])
     assert {"data", "runs", "**/tokens.yaml"} <= set(settings["rsync_exclude"])
 

@@ -1,8 +1,8 @@
 """What is in cluster/ holds to the schemas of those who read it; none of it is run here but `coldray cluster`."""
 
 import json
-import subprocess
 import re
+import subprocess
 from pathlib import Path
 
 import jsonschema

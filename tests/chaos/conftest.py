@@ -67,7 +67,7 @@ def finish(process: subprocess.Popen[str], seconds: float = 500) -> tuple[str, s
 @pytest.fixture
 def slow_settings(tiny_settings):
     """Return settings of twelve cells whose trainings last long enough to be killed in their middle."""
-    training = {"max_epochs": 40, "patience": 40, "batch_size": 8}
+    training = {"max_epochs": 100, "patience": 100, "batch_size": 8}
     return tiny_settings(training=training, k=(3,), seeds=(1, 2, 3, 4))
 
 

@@ -23,7 +23,7 @@ def kept():
     waits = {"RAY_gcs_rpc_server_reconnect_timeout_s": "300"}
     made = Nodes(RAY_external_storage_namespace="chaos", **waits)
     made.cpus = 2  # the service takes some of one
-    made.of_head = ["--redis-password", password]
+    made.of_head = ["--redis-password", password, "--num-cpus", "0"]  # a replica there would end with it
     port, host = free_port(), made.network.address()
     made.environment["RAY_REDIS_ADDRESS"] = f"{host}:{port}"
     p.write_private(

@@ -219,7 +219,7 @@ def _jobs(home: Path, address: str | None) -> "Jobs":
     from coldray.errors import UserError
 
     names = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging")
-    for name in names:
+    for name in names:  # each sets its own level when it is imported
         logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
     if address is None:
         known = local.environment(home.expanduser())

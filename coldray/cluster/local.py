@@ -109,8 +109,8 @@ def up(
         return list(running.values())
 
 
-def join(home: Path, head: Places, *, cpus: int | None = None, say: Callable[[str], None] = print) -> bool:
-    """Make this machine a node of the cluster whose head is at `head`; return False where it is one already.
+def join(home: Path, head: Places, *, cpus: int | None = None, say: Callable[[str], None] = print) -> None:
+    """Make this machine a node of the cluster whose head is at `head`, unless it is one already.
 
     Raises UserError without the head's two tokens and where a cluster has been started here, ServiceError if the head does not
     take the node.
@@ -120,23 +120,23 @@ def join(home: Path, head: Places, *, cpus: int | None = None, say: Callable[[st
             if program.process() is None:
                 p.stop(program)  # what it left behind when it died
             elif (program.name, program.address) == ("node", f"{head.host}:{head.ray}"):
-                return False
+                return
             else:
                 raise UserError(
                     f"{program.name} runs here at {program.address}; end it with coldray cluster down"
                 )
-        for file, what in ((_token_path(), "Ray's token"), (home / _TOKEN, "MLflow's")):
-            if not file.exists() and not (what == "Ray's token" and "RAY_AUTH_TOKEN" in os.environ):
+        rays = {} if "RAY_AUTH_TOKEN" in os.environ else {"Ray's token": _token_path()}
+        for what, file in (rays | {"MLflow's token": home / _TOKEN}).items():
+            if not file.exists():
                 raise UserError(f"{file}: is not there; copy {what} from the same place of {head.host}")
         say(f"joining {head.host}:{head.ray}")
         program, answers = _node(home, head, cpus)
         p.write_programs(home / _STATE, [program])
         p.wait_until(program, answers, START_SECONDS)
-        return True
 
 
 def down(home: Path, say: Callable[[str], None] = print) -> int:
-    """End all that `up` started, newest first, and return how many programs that were."""
+    """End all that `up` or `join` started, newest first, and return how many programs that were."""
     with _turn(home):
         ended = 0
         for program in reversed(p.read_programs(home / _STATE)):
@@ -148,7 +148,7 @@ def down(home: Path, say: Callable[[str], None] = print) -> int:
 
 
 def programs(home: Path) -> list[p.Program]:
-    """Return what `up` started, whether it still runs or not."""
+    """Return what `up` or `join` started, whether it still runs or not."""
     return p.read_programs(home / _STATE)
 
 

@@ -92,7 +92,7 @@ def run_sweep(
         tracking_server(tracking_uri, storage.join(runs, "mlflow")) as uri,
         cluster(address, settings) as dashboard,
     ):
-        check_reach(uri)
+        _check_reach(uri)
         tracker = Tracker(uri, settings.name)
         parent = tracker.start_sweep(record, _job_page(dashboard))
         finished = tracker.finished_cells(parent)
@@ -126,7 +126,7 @@ def run_sweep(
         return Outcome(parent, uri, len(tracker.finished_cells(parent)), failed, report, target)
 
 
-def check_reach(uri: str) -> None:
+def _check_reach(uri: str) -> None:
     """Raise UserError if MLflow at `uri` listens on loopback and the cluster has other machines, whose trials need it."""
     if urlsplit(uri).hostname not in ("127.0.0.1", "localhost", "::1"):
         return

@@ -47,17 +47,7 @@ def small_node():
 def test_what_does_not_fit_the_object_store_goes_to_disk(
     source, small_node, ray_session, tell, tmp_path
 ) -> None:
-    words = [
-        "data",
-        "prepare",
-        source,
-        "--format",
-        "table",
-        "--k-core",
-        "2",
-        "--out",
-        str(tmp_path / "small"),
-    ]
+    words = f"data prepare {source} --format table --k-core 2 --out {tmp_path / 'small'}".split()
     process = small_node.popen(*words, "--address", small_node.address)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err[-3000:]

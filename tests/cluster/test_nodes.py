@@ -54,8 +54,9 @@ class Machines:
             shutil.copy(self.folder / "first" / name, to)
 
     def close(self) -> None:
-        for name in reversed(NAMES):
-            self.run(name, "cluster", "down")
+        if self.network.separate:  # otherwise nothing was started, and what is mounted would be mounted here
+            for name in reversed(NAMES):
+                self.run(name, "cluster", "down")
         self.network.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -108,8 +108,8 @@ def test_a_taken_port_is_named_with_who_has_it():
             p.check_free("ray", "127.0.0.1", port, "--port")
         assert f"by process {os.getpid()}" in str(told.value)
     p.check_free("ray", "127.0.0.1", port, "--port")
-    with pytest.raises(UserError, match=r"--host 192.0.2.1: is no address of this machine"):
-        p.check_free("ray", "192.0.2.1", port, "--port")
+    with pytest.raises(UserError, match=r"--host 203.0.113.1: is no address of this machine"):
+        p.check_free("ray", "203.0.113.1", port, "--port")
 
 
 def test_a_state_that_is_not_ours_is_refused(tmp_path):

@@ -3,6 +3,7 @@
     python benchmarks/training.py --dataset data/games                       all rows, one after another
     python benchmarks/training.py --dataset data/games --quick               2,000 users, one epoch: does it run?
     python benchmarks/training.py --dataset data/games --only coldray-512 coldray-full
+    python benchmarks/training.py --dataset data/games --device cuda        the same on a GPU; its memory is measured
 
 Each row is measured in a process of its own, the peers' in environments of their own, which are made under --envs
 where they are missing. docs/benchmarks.md says what is measured and how.
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 
 from coldray import storage
 from coldray.data.dataset import Sequences, Split, load_split, save_split, split_folder
@@ -175,7 +177,7 @@ def interpreter(library: str, envs: Path) -> str:
 
 def measure(name: str, python: str, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return what the script of a row printed. Raises UserError with the end of its messages if it failed."""
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # the table is of one kind of machine
+    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if settings["device"] == "cpu" else {})
     environment |= {f"{library}_NUM_THREADS": str(settings["threads"]) for library in ("OMP", "MKL")}
     busy, started = _busy_seconds(), time.perf_counter()
     done = subprocess.run(
@@ -205,7 +207,12 @@ def _busy_seconds() -> float:
 def row_settings(args: argparse.Namespace, name: str, folder: Path) -> dict[str, Any]:
     """Return everything that the script of a row is told."""
     settings = SETTINGS | ROWS[name].settings
-    settings |= {"data": str(folder), "split": args.split, "threads": args.threads}
+    settings |= {
+        "data": str(folder),
+        "split": args.split,
+        "threads": args.threads,
+        "device": args.device,
+    }
     if args.quick:
         settings["epochs"] = 1
         if settings.get("steps"):
@@ -274,14 +281,16 @@ def remarks(results: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
-def machine(threads: int) -> dict[str, Any]:
+def machine(threads: int, device: str) -> dict[str, Any]:
     """Return what the figures depend on besides the programs."""
+    gpu = {"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
         "cpu": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
+        **gpu,
         "threads": threads,
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d"),
@@ -300,6 +309,9 @@ def arguments() -> argparse.Namespace:
         "--envs", type=Path, default=Path(".venv-peers"), help="folder of the peers' environments"
     )
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="RecBole is for the CPU alone"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured, row by row")
     return parser.parse_args()
 
@@ -309,11 +321,13 @@ def run(args: argparse.Namespace) -> int:
     split = load_split(args.dataset, args.split)
     check_leave_one_out(split)
     split = first_users(split, QUICK_USERS) if args.quick else split
-    names = args.only or list(ROWS)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no GPU here")
+    names = args.only or [n for n in ROWS if args.device == "cpu" or ROWS[n].library != "recbole"]
     pythons = {
         library: interpreter(library, args.envs.absolute()) for library in {ROWS[n].library for n in names}
     }
-    about = machine(args.threads) | {
+    about = machine(args.threads, args.device) | {
         "split": args.split,
         "fingerprint": split.fingerprint,
         "quick": args.quick,

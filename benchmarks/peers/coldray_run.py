@@ -63,7 +63,7 @@ def train(settings: dict[str, Any], split: Split, memory: PeakMemory) -> tuple[T
     """
     with memory.watched():
         started = time.perf_counter()
-        trainer = Trainer(split, training_settings(settings), settings["seed"])
+        trainer = Trainer(split, training_settings(settings), settings["seed"], device=settings["device"])
         total = time.perf_counter() - started
     epochs, training, curve = trainer.epochs(), total, []
     while True:
@@ -92,10 +92,10 @@ def main() -> None:
     settings = read_settings()
     torch.set_num_threads(settings["threads"])
     split = load_split(settings["data"], settings["split"])
-    memory = PeakMemory()
+    memory = PeakMemory(settings["device"])
     trainer, measured = train(settings, split, memory)
     result = {"version": coldray.__version__} | measured | {"train_gb": memory.gigabytes}
-    memory = PeakMemory()
+    memory = PeakMemory(settings["device"])
     with memory.watched():
         ranked = rank(trainer.backbone, split)
     deliver(result | ranked | {"rank_gb": memory.gigabytes})

@@ -1,6 +1,6 @@
 """What every script of the training benchmark shares: its settings, memory, ranking metrics, the line it prints.
 
-Runs in the environments of all libraries: the standard library, numpy and psutil only.
+Runs in the environments of all libraries: the standard library, numpy, psutil and torch only.
 """
 
 import json
@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import psutil
+import torch
 
 INTERVAL = 0.01
 """seconds between two looks at the memory"""
 
 
 class PeakMemory:
-    """Peak resident memory of this process during the blocks `with memory.watched():`."""
+    """Peak memory of this process during the blocks `with memory.watched():`: resident, or what torch took of a GPU."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         self._bytes = 0
+        self._device = device
         self._process = psutil.Process()
 
     @property
@@ -34,6 +36,8 @@ class PeakMemory:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Watch this process until the block ends."""
+        if self._device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         over = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(over,), daemon=True)
         watcher.start()
@@ -49,7 +53,9 @@ class PeakMemory:
             self._look()
 
     def _look(self) -> None:
-        self._bytes = max(self._bytes, self._process.memory_info().rss)
+        gpu = self._device == "cuda"
+        now = torch.cuda.max_memory_allocated() if gpu else self._process.memory_info().rss
+        self._bytes = max(self._bytes, now)
 
 
 def read_settings() -> dict[str, Any]:

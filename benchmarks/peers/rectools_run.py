@@ -75,7 +75,7 @@ def make_dataset(columns: dict[str, Any]) -> Dataset:
 
 def rank(model: SASRecModel, settings: dict[str, Any]) -> dict[str, float]:
     """Return how long ten recommendations for every test user took, the peak memory, and how good they are."""
-    test, memory = make_dataset(read_columns(settings, "test")), PeakMemory()
+    test, memory = make_dataset(read_columns(settings, "test")), PeakMemory(settings["device"])
     target = pd.DataFrame(read_columns(settings, "targets"))
     with memory.watched():
         started = time.perf_counter()
@@ -106,7 +106,7 @@ def main() -> None:
         get_trainer_func=make_trainer,
         get_trainer_func_kwargs={name: settings[name] for name in ("epochs", "steps", "warm_up")},
     )
-    train, memory = make_dataset(read_columns(settings, "train")), PeakMemory()
+    train, memory = make_dataset(read_columns(settings, "train")), PeakMemory(settings["device"])
     with memory.watched():
         started = time.perf_counter()
         model.fit(train)

@@ -11,6 +11,8 @@ Memory grows with the number of distinct items, not with interactions or users.
 import json
 import logging
 import os
+import signal
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -50,7 +52,7 @@ def start_ray(
 
     `progress` shows Ray Data's bars on stderr; `dashboard` starts Ray's pages on loopback.
 
-    Raises ServiceError if the cluster cannot be reached.
+    Where it does, SIGTERM ends this process as Ctrl-C does. Raises ServiceError if the cluster cannot be reached.
     """
     if not ray.is_initialized():
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -58,6 +60,9 @@ def start_ray(
             options |= {"num_cpus": num_cpus, "include_dashboard": dashboard}
         try:
             ray.init(address=address, **options)
+            if threading.current_thread() is threading.main_thread():
+                # Ray's own handler prints a stack and leaves at once, past what is to be ended.
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
         except ConnectionError as error:
             reason = " ".join(str(error).split())
             raise ServiceError(

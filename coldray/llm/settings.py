@@ -17,7 +17,8 @@ class VLLM(Settings):
     max_length: int = Field(default=4096, ge=256, description="tokens of a prompt and its answer together")
     concurrency: int = Field(default=64, ge=1, description="requests that an engine works on at a time")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        default="auto", description="of the weights"
+        default="auto",
+        description="of the weights; auto: the model's own, on a CPU without AVX512 for bfloat16 float32, which is faster there",
     )
     quantization: str | None = Field(
         default=None, description="as vLLM names it, such as awq; none: the model's own"
@@ -26,8 +27,10 @@ class VLLM(Settings):
         default=0.9, gt=0, le=1, description="share of a GPU's memory that vLLM may take"
     )
     cache_gib: float = Field(default=2.0, gt=0, description="memory for keys and values on a CPU, GiB")
-    compile: bool = Field(
-        default=False, description="compile the model: a slow start, then some per cent faster"
+    compile: bool | None = Field(
+        default=None,
+        description="compile the model and, on a GPU, record its kernels: a slower start. None: on a GPU, as vLLM does; on a CPU "
+        "it gains some per cent",
     )
 
 

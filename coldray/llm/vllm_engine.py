@@ -2,9 +2,14 @@
 
 import json
 import math
+import os
+import re
+import stat
 import uuid
+from pathlib import Path
 from typing import Any
 
+import torch
 import vllm
 from transformers import AutoTokenizer
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -27,6 +32,7 @@ from coldray.llm.settings import VLLM
 
 _BATCHED_TOKENS = 4096
 """of all requests in one step on a CPU, at least"""
+_ERROR = re.compile(r"^\(EngineCore.*\b(\w+(?:Error|Exception): .+)$", re.MULTILINE)
 _CHARACTERS = 16
 """more characters than a token ever has on average; what is beyond is not looked at"""
 
@@ -39,7 +45,8 @@ class VLLMEngine:
         self.settings = settings
         self._tokens = Tokens()
         options: dict[str, Any] = {}
-        if vllm.platforms.current_platform.is_cpu():
+        on_cpu = vllm.platforms.current_platform.is_cpu()
+        if on_cpu:
             options["kv_cache_memory_bytes"] = int(settings.cache_gib * 2**30)
             # Prompts are read whole: a part of one and a seed together end the CPU worker (a CPU generator has no offset).
             options["enable_chunked_prefill"] = False
@@ -48,12 +55,12 @@ class VLLMEngine:
             options["gpu_memory_utilization"] = settings.gpu_memory
         arguments = vllm.AsyncEngineArgs(
             model=settings.model,
-            dtype=settings.dtype,
+            dtype=compute_dtype(settings, on_cpu),
             quantization=settings.quantization,
             tensor_parallel_size=settings.tensor_parallel,
             max_model_len=settings.max_length,
             max_num_seqs=settings.concurrency,
-            enforce_eager=not settings.compile,
+            enforce_eager=on_cpu if settings.compile is None else not settings.compile,
             trust_remote_code=False,
             # A small model would fill its tokens with the white space that JSON allows.
             structured_outputs_config={"disable_any_whitespace": True, "backend": "xgrammar"},
@@ -68,6 +75,9 @@ class VLLMEngine:
             raise UserError(
                 f"llm model {settings.model}: vLLM does not load it ({reason:.300}); name another"
             ) from error
+        except RuntimeError as error:  # vLLM says that a process of its own ended, and that one says why
+            reason = last_words() or " ".join(str(error).split())
+            raise UserError(f"llm model {settings.model}: vLLM does not start ({reason:.500})") from error
         self._tokenizer: Any = AutoTokenizer.from_pretrained(settings.model)
         if self._tokenizer.chat_template is None:
             raise UserError(
@@ -156,3 +166,23 @@ class VLLMEngine:
         """Stop vLLM's processes."""
         self._engine.shutdown()
         del self._engine  # which shuts down once more when it goes: now, not while the interpreter ends
+
+
+def compute_dtype(settings: VLLM, on_cpu: bool) -> str:
+    """Return the type in which the model computes: on a CPU that only emulates bfloat16, float32 unless another is asked for."""
+    if settings.dtype == "auto" and on_cpu and not torch.cpu._is_avx512_bf16_supported():
+        return "float32"
+    return settings.dtype
+
+
+def last_words() -> str:
+    """Return the last error that vLLM's engine wrote before it ended; "" where this process does not write to files.
+
+    In Ray's workers both streams are files, which nobody looks at while the engine starts.
+    """
+    found: list[str] = []
+    for stream in (1, 2):
+        log = Path(f"/proc/self/fd/{stream}")
+        if log.exists() and stat.S_ISREG(os.fstat(stream).st_mode):
+            found += _ERROR.findall(log.read_text(errors="replace"))
+    return found[-1] if found else ""

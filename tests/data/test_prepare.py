@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,3 +185,22 @@ def test_what_a_task_says_of_the_users_making_is_one_line(tmp_path) -> None:
     assert str(error.value).endswith("free some space, then run the same again")
     with pytest.raises(ZeroDivisionError):
         list(stage._each(lambda job, bucket: 1 / 0, SimpleNamespace(buckets=1)))
+
+
+def test_a_program_with_ray_that_is_terminated_ends_as_with_ctrl_c() -> None:
+    program = (
+        "import time\n"
+        "from coldray.data.prepare import start_ray\n"
+        "start_ray(num_cpus=1)\n"
+        "print('up', flush=True)\n"
+        "try:\n"
+        "    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('ended in order', flush=True)\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "up\n"
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "ended in order\n", "")

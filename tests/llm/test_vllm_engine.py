@@ -89,3 +89,27 @@ def test_a_folder_that_is_no_model_is_said(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"12")
     with pytest.raises(UserError, match="vLLM does not load it"):
         make_engine(VLLM(model=str(tmp_path)))
+
+
+@pytest.mark.slow
+def test_what_ended_an_engine_that_does_not_start_is_said(smollm, monkeypatch, capfd):
+    from coldray.llm.placement import ENVIRONMENT
+
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"vLLM does not start \(RuntimeError: .*requested memory for kv"):
+        make_engine(VLLM(model=smollm, max_length=1024, cache_gib=1_000_000))
+    assert "requested memory for kv" in "".join(capfd.readouterr())
+
+
+def test_the_type_follows_the_processor(monkeypatch):
+    pytest.importorskip("vllm", reason="vLLM is not installed; make install LOCK=llm")
+    import torch
+
+    from coldray.llm.vllm_engine import compute_dtype
+
+    for fast, expected in ((True, "auto"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda fast=fast: fast)
+        assert compute_dtype(VLLM(model="m"), on_cpu=True) == expected
+        assert compute_dtype(VLLM(model="m"), on_cpu=False) == "auto"
+        assert compute_dtype(VLLM(model="m", dtype="bfloat16"), on_cpu=True) == "bfloat16"

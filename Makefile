@@ -49,8 +49,9 @@ format: install ## put the code into the house format
 	$(BIN)/ruff format
 
 .PHONY: test
-test: lint ## everything that has to hold: lint, then the tests
-	$(BIN)/python -m pytest
+test: lint ## everything that has to hold: lint, then the tests, two at a time but for those with vLLM
+	$(BIN)/python -m pytest -m "not chaos and not vllm" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "vllm and not chaos"
 
 .PHONY: chaos
 chaos: install ## faults of three real nodes, staged and counted (as root, with ip, redis-server, postgresql)

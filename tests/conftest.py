@@ -34,6 +34,14 @@ settings.register_profile("ci", parent=settings.get_profile("local"), derandomiz
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts a real vLLM."""
+    for item in items:
+        if "smollm" in getattr(item, "fixturenames", ()):
+            item.add_marker("vllm")
+
+
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """Start one Ray of four logical CPUs, on however few real ones, for every test that asks for it."""

@@ -72,7 +72,7 @@ def test_prometheus_is_told_of_a_sweep(watched, tiny_settings, tmp_path) -> None
     file = tmp_path / "watched.yaml"
     file.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_unset=True)))
     runs = str(tmp_path / "runs")
-    done = watched.run("submit", "--detach", "--", "sweep", "run", str(file), "--runs", runs)
+    done = watched.run("submit", "--detach", "--json", "--", "sweep", "run", str(file), "--runs", runs)
     assert done.returncode == 0, done.stderr
     cells: dict[str, float] = {}
     speed = 0.0
@@ -85,6 +85,7 @@ def test_prometheus_is_told_of_a_sweep(watched, tiny_settings, tmp_path) -> None
         cells = {labels["state"]: value for labels, value in told}
         told = asked(watched, 'max_over_time(ray_coldray_training_sequences_per_second{sweep="watched"}[5m])')
         speed = max((value for _, value in told), default=0)
+    watched.run("stop", json.loads(done.stdout)["job"])  # what was to be seen was seen
     assert set(cells) == set(CELL_STATES)
     assert cells["failed"] == 0
     assert sum(cells.values()) == 4
@@ -95,7 +96,7 @@ import time
 import ray
 from coldray.llm.metrics import Tokens
 ray.init(address="auto")
-@ray.remote
+@ray.remote(num_cpus=0)
 def answer():
     Tokens().count(40, 4)
     time.sleep(100)

@@ -88,7 +88,7 @@ import sys
 from coldray.data.prepare import start_ray
 from coldray.encode.pipeline import encode_items
 start_ray(sys.argv[2])
-encode_items(sys.argv[1], "m", chunk_size=16)
+encode_items(sys.argv[1], "m", chunk_size=8)
 """
 
 
@@ -96,8 +96,8 @@ encode_items(sys.argv[1], "m", chunk_size=16)
 def test_a_killed_run_is_taken_up_where_it_stopped(tmp_path: Path) -> None:
     import ray  # started by the fixture
 
-    long = " ".join(["word"] * 200)
-    dataset = make(tmp_path / "d", [f"{n} {long}" for n in range(160)])
+    long = " ".join(["word"] * 120)
+    dataset = make(tmp_path / "d", [f"{n} {long}" for n in range(80)])
     address = ray.get_runtime_context().gcs_address
     process = subprocess.Popen([sys.executable, "-c", KILLED, dataset, address], start_new_session=True)
     try:
@@ -113,8 +113,8 @@ def test_a_killed_run_is_taken_up_where_it_stopped(tmp_path: Path) -> None:
     left = parts(dataset)
     assert 2 <= len(left) < 10
     assert not (Path(dataset) / "embeddings" / "m" / "manifest.json").exists()
-    made = encode_items(dataset, "m", chunk_size=16)
-    assert made.encoded == 160 - 16 * len(left)
+    made = encode_items(dataset, "m", chunk_size=8)
+    assert made.encoded == 80 - 8 * len(left)
     now = parts(dataset)
     assert len(now) == 10
     assert all(now[name] == written for name, written in left.items())

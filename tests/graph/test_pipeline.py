@@ -22,12 +22,12 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
 @pytest.mark.slow
 def test_a_graph_by_a_real_vllm_whose_actor_is_killed_half_way(smollm, tmp_path):
-    titles = ["Toy Story", "GoldenEye", "Twelve Monkeys", "Babe", "Richard III", "Seven"]
+    titles = ["Toy Story", "GoldenEye", "Twelve Monkeys", "Babe"]
     items = str(tmp_path / "items.parquet")
-    table = {"item_id": [str(i) for i in range(6)], "title": titles, "genres": [["Comedy"], ["Action"]] * 3}
+    table = {"item_id": [str(i) for i in range(4)], "title": titles, "genres": [["Comedy"], ["Action"]] * 2}
     storage.write_table(items, pa.table(table))
-    llm = {"engine": "vllm", "model": smollm, "max_length": 2048, "concurrency": 16, "cache_gib": 0.5}
-    limits = {"profile_tokens": 40, "extraction_tokens": 400, "max_entities": 3, "max_relations": 1}
+    llm = {"engine": "vllm", "model": smollm, "max_length": 1024, "concurrency": 16, "cache_gib": 0.5}
+    limits = {"profile_tokens": 30, "extraction_tokens": 250, "max_entities": 1, "max_relations": 1}
     settings = BuildSettings.model_validate({"llm": llm, "entities": {"genres": "genre"}} | limits)
     killed = []
 
@@ -39,16 +39,16 @@ def test_a_graph_by_a_real_vllm_whose_actor_is_killed_half_way(smollm, tmp_path)
 
     built = build_graph(items, str(tmp_path / "graph"), settings, progress=kill_once)
     assert killed
-    assert (built.version, built.described) == (1, 6)
-    assert built.usage.calls + built.usage.remembered >= 12
+    assert (built.version, built.described) == (1, 4)
+    assert built.usage.calls + built.usage.remembered >= 8
     store = GraphStore.open(str(tmp_path / "graph"))
-    assert store.items([str(i) for i in range(6)]).min() >= 0
-    assert sum(built.failed.values()) < 6
+    assert store.items([str(i) for i in range(4)]).min() >= 0
+    assert sum(built.failed.values()) < 4
     kinds = store.entities(range(len(store.ids)))["type"].to_pylist()
-    assert kinds.count("item") == 6
-    assert len(kinds) > 8
+    assert kinds.count("item") == 4
+    assert len(kinds) > 4 + 2  # more than the items and their genres
     again = build_graph(items, str(tmp_path / "graph"), settings)
-    assert (again.described, again.usage.calls, again.unchanged) == (0, 0, 6)
+    assert (again.described, again.usage.calls, again.unchanged) == (0, 0, 4)
     assert psutil.wait_procs(actors(), timeout=60)[1] == []  # Ray ends them in its own time
 
 

@@ -66,7 +66,7 @@ async def asks(engine, counted):
     # More prompt than a step reads, with seeds: what ended the CPU worker while prompts were read in parts.
     long = [
         Request("test@1", "", f"{i} " + "word " * 600, max_tokens=8, temperature=0.7, seed=i // 2)
-        for i in range(16)
+        for i in range(8)
     ]
     answers = await asyncio.gather(*map(engine.generate, long))
     assert all(answer.prompt_tokens > 500 for answer in answers)

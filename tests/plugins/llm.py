@@ -135,6 +135,8 @@ def vllm_server(smollm, tmp_path_factory):
     import urllib.request
 
     from coldray.llm.placement import ENVIRONMENT
+    from coldray.llm.settings import VLLM
+    from coldray.llm.vllm_engine import compute_dtype
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -149,6 +151,7 @@ def vllm_server(smollm, tmp_path_factory):
         "--served-model-name",
         "smollm2",
     ]
+    options += ["--dtype", compute_dtype(VLLM(model=smollm), on_cpu=True)]
     options += ["--max-model-len", "2048", "--enforce-eager", "--kv-cache-memory-bytes", str(2**29)]
     log = tmp_path_factory.mktemp("vllm") / "log.txt"
     with log.open("w") as stream:

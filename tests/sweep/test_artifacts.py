@@ -61,7 +61,11 @@ def test_a_csv_with_a_row_too_few(folder):
         a.read_evaluation(path)
 
 
-@pytest.mark.parametrize("data", [b"not gzip", gzip.compress(b"x" * 1000)[:-9], gzip.compress(b"\xff\xfe")])
+@pytest.mark.parametrize(
+    "data",
+    [b"not gzip", gzip.compress(b"x" * 1000)[:-9], gzip.compress(b"\xff\xfe")],
+    ids=["no archive", "cut short", "no text"],
+)
 def test_a_csv_that_is_damaged(tmp_path, data):
     (tmp_path / a.EVALUATION).write_bytes(data)
     with pytest.raises(InvalidRunError, match="cannot be read"):

@@ -54,9 +54,9 @@ test: lint ## everything that has to hold: lint, then the tests, two at a time b
 	$(BIN)/python -m pytest -m "vllm and not chaos"
 
 .PHONY: chaos
-chaos: install ## faults of three real nodes, staged and counted (as root, with ip, redis-server, postgresql)
+chaos: install ## faults of commands and of three real nodes, staged and counted (as root, with ip, redis-server, postgresql)
 	@scripts/install llm
-	$(BIN)/python -m pytest tests/chaos -m chaos --durations=0 -rs
+	$(BIN)/python -m pytest tests/chaos tests/integration -m chaos --durations=0 -rs
 
 .PHONY: lock
 lock: ## resolve requirements/ anew (needs uv)

@@ -15,7 +15,7 @@ from coldray import storage
 from coldray.graph.store import GraphStore, manifests
 from coldray.llm.answers import parts
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
 
 COUNT = 24
 

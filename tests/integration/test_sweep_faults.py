@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.mlflow, pytest.mark.slow, pytest.mark.chaos]
 
 
 def command(*words: str) -> list[str]:

@@ -81,10 +81,8 @@ def slow_settings(tiny_settings):
 def test_a_killed_driver_resumes_to_the_same_bits(slow_settings, tmp_path) -> None:
     file = write(slow_settings, tmp_path / "sweep.yaml")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process, other = (
-        start(file, killed),
-        start(file, whole, "--json"),
-    )  # beside each other: most of it is starting
+    # Beside each other, as most of it is starting.
+    process, other = start(file, killed), start(file, whole, "--json")
     wait_for_state(process, killed)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -56,7 +56,7 @@ test: lint ## everything that has to hold: lint, then the tests, two at a time b
 .PHONY: chaos
 chaos: install ## faults of commands and of three real nodes, staged and counted (as root, with ip, redis-server, postgresql)
 	@scripts/install llm
-	$(BIN)/python -m pytest tests/chaos tests/integration -m chaos --durations=0 -rs
+	$(BIN)/python -m pytest tests/chaos tests/integration -m chaos --timeout 1800 --durations=0 -rs
 
 .PHONY: lock
 lock: ## resolve requirements/ anew (needs uv)

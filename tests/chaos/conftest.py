@@ -57,7 +57,7 @@ class Sweeps:
         return made["results"]
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 500) -> tuple[str, str]:
+def finish(process: subprocess.Popen[str], seconds: float = 1500) -> tuple[str, str]:
     """Return what a process said on both streams, once it ended well."""
     out, err = process.communicate(timeout=seconds)
     assert process.returncode == 0, err[-3000:]

@@ -52,7 +52,7 @@ def test_a_model_killed_in_a_comparison_costs_time_alone(cluster, compare, tell,
 
     before = time.monotonic()
     process = compare("killed")
-    until(lambda: list((tmp_path / "killed").rglob("answers/**/*.parquet")), 300, "an answer")
+    until(lambda: list((tmp_path / "killed").rglob("answers/**/*.parquet")), what="an answer")
     assert died(cluster)
     made = json.loads(finish(process)[0])
     cost = time.monotonic() - before - seconds

@@ -49,7 +49,7 @@ def test_what_does_not_fit_the_object_store_goes_to_disk(
 ) -> None:
     words = f"data prepare {source} --format table --k-core 2 --out {tmp_path / 'small'}".split()
     process = small_node.popen(*words, "--address", small_node.address)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=1500)
     assert process.returncode == 0, err[-3000:]
     ray = str(Path(sys.executable).with_name("ray"))
     asked = subprocess.run(

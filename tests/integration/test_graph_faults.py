@@ -43,7 +43,7 @@ def shop(llm_address, tmp_path):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=1500)
     assert process.returncode == 0, err[-3000:]
     return json.loads(out)
 

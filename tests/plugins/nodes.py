@@ -1,11 +1,11 @@
 """Ray nodes that a test can kill: each with an address of its own in a network namespace, where those may be made."""
 
 import contextlib
-import itertools
 import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import string
 import subprocess
@@ -110,6 +110,7 @@ class Nodes:
         }
         self.environment |= environment
         self.programs: dict[str, p.Program] = {}
+        self.commands: list[subprocess.Popen[str]] = []
         self.cpus = 1
         """of each node"""
         self.store = 150 * 2**20
@@ -215,10 +216,20 @@ class Nodes:
     def popen(self, *words: str, **variables: str) -> subprocess.Popen[str]:
         """Start `coldray WORDS` on the head."""
         settings = self.environment | {"RAY_ADDRESS": self.address, "RAY_TMPDIR": str(self.folder / "head")}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.command(*words), env=settings | variables, cwd=self.folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
+        self.commands.append(process)
+        return process
+
+    def end_commands(self) -> None:
+        """End commands that a test has left, as one that fails does, so that they disturb no other."""
+        for process in self.commands:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self.commands.clear()
 
     def heal(self) -> None:
         """Start what does not run."""
@@ -229,21 +240,19 @@ class Nodes:
                 self.start(name)
 
     def close(self) -> None:
+        self.end_commands()
         for program in reversed(list(self.programs.values())):
             p.stop(program)
         self.network.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def until(holds, seconds: float = 120.0, what: str = "") -> None:
-    """Wait until something holds. Raises AssertionError if it never does."""
-    for _ in itertools.takewhile(
-        lambda end: time.monotonic() < end, itertools.repeat(time.monotonic() + seconds)
-    ):
-        if holds():
-            return
+def until(holds, what: str) -> None:
+    """Wait up to five minutes until something holds. Raises AssertionError if it never does."""
+    end = time.monotonic() + 300
+    while not holds():
+        assert time.monotonic() < end, f"did not come: {what}"
         time.sleep(0.1)
-    raise AssertionError(f"did not come: {what}")
 
 
 @pytest.fixture(scope="package")
@@ -260,4 +269,5 @@ def nodes():
 def cluster(nodes):
     """Return the three nodes, all alive."""
     nodes.heal()
-    return nodes
+    yield nodes
+    nodes.end_commands()

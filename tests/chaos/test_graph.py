@@ -70,7 +70,7 @@ def test_a_node_killed_in_extraction_costs_time_alone(cluster, build, tell) -> N
 
     before = time.monotonic()
     process, graph = build("killed")
-    until(lambda: len(parts(f"{graph}/answers")) > 0, 300, "an answer")
+    until(lambda: len(parts(f"{graph}/answers")) > 0, what="an answer")
     gone = min(engines(cluster) & {"one", "two"})
     cluster.kill(gone)
     made = json.loads(finish(process)[0])

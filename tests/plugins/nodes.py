@@ -7,7 +7,6 @@ import secrets
 import shutil
 import signal
 import socket
-import string
 import subprocess
 import sys
 import tempfile
@@ -32,20 +31,18 @@ class Network:
     """A bridge with a namespace for each node; without the right to make them all nodes are at 127.0.0.1."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        self.names, self.made, self.bridge = (
-            names,
-            [],
-            f"cr{os.getpid() % 10**6}{secrets.choice(string.ascii_lowercase)}",
-        )
+        self.names, self.made = names, []
         self.separate = os.geteuid() == 0 and shutil.which("ip") is not None and self._make()
 
     def _make(self) -> bool:
         taken = subprocess.run(["ip", "-4", "addr"], capture_output=True, text=True, check=True).stdout
         number = next(n for n in range(1, 255) if f"10.77.{n}." not in taken)
-        self.subnet = f"10.77.{number}"
+        self.subnet, self.bridge = f"10.77.{number}", f"cr{os.getpid() % 10**6}n{number}"
         try:
             ip("link", "add", self.bridge, "type", "bridge")
-        except subprocess.CalledProcessError:
+        except subprocess.CalledProcessError as error:
+            if "not permitted" not in error.stderr:
+                raise
             return False  # a container without the right to
         ip("addr", "add", f"{self.subnet}.254/24", "dev", self.bridge)
         ip("link", "set", self.bridge, "up")

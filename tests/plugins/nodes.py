@@ -41,7 +41,7 @@ class Network:
         try:
             ip("link", "add", self.bridge, "type", "bridge")
         except subprocess.CalledProcessError as error:
-            if "not permitted" not in error.stderr:
+            if "File exists" in error.stderr:
                 raise
             return False  # a container without the right to
         ip("addr", "add", f"{self.subnet}.254/24", "dev", self.bridge)

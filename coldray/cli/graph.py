@@ -4,7 +4,6 @@ import json
 import os
 import sys
 import time
-import warnings
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -36,8 +35,6 @@ def graph() -> None:
 
     DIR is a data set folder (coldray data prepare), or any folder with an items.parquet: item_id, title and what else there is.
     """
-    # Nothing forks here but to start another program, which Lance survives.
-    warnings.filterwarnings("ignore", message="lance is not fork-safe")
 
 
 @graph.command()

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a bug, 2 the user's input, 3 a service that could not be r
 
 import importlib
 import sys
+import warnings
 
 import click
 
@@ -35,6 +36,8 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="coldray")
 def coldray() -> None:
     """Cold-start recommendation on a Ray cluster, from raw catalogue to served recommendation."""
+    # Nothing forks here but to start another program, which Lance survives.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ FOLDER/mlflow-PORT.log    what a server says while it runs; stays when something
 """
 
 import fcntl
+import logging
 import os
 import socket
 import subprocess
@@ -149,6 +150,7 @@ def create_database(home: Path) -> None:
             return
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415  (4 s, once a folder)
 
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # says that it makes tables
         temporary = home / f"{DATABASE}.tmp"
         temporary.unlink(missing_ok=True)
         # MLflow's constructor, which makes the tables, has no types.

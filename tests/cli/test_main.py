@@ -1,4 +1,5 @@
 import errno
+import subprocess
 import sys
 from unittest.mock import Mock
 
@@ -59,3 +60,16 @@ def test_every_command_is_there_and_an_unknown_one_is_refused(monkeypatch, capsy
     with pytest.raises(SystemExit):
         main.main()
     assert "recomend" in capsys.readouterr().err
+
+
+def test_starting_another_program_warns_of_nothing() -> None:
+    program = (
+        "import os\n"
+        "from coldray.cli.main import coldray\n"
+        "coldray.main(['llm', '--help'], standalone_mode=False)\n"
+        "import lance\n"
+        "if os.fork() == 0:\n"
+        "    os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from coldray.errors import ServiceError, UserError
-from coldray.sweep.server import embedded_server, tracking_server
+from coldray.sweep.server import create_database, embedded_server, tracking_server
 
 pytestmark = pytest.mark.mlflow
 
@@ -52,6 +52,12 @@ def test_two_servers_share_a_folder_and_end_with_their_contexts(tmp_path):
         names = {name for (name,) in database.execute("select name from experiments")}
     assert names == {"Default", "one", "two"}
     assert not list(tmp_path.glob("mlflow-*.log"))
+
+
+def test_a_database_is_made_without_a_word(tmp_path, capfd):
+    create_database(tmp_path)
+    assert (tmp_path / "mlflow.db").is_file()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_servers_end_with_the_processes_that_started_them(tmp_path):

@@ -52,7 +52,7 @@ def data() -> None:
 @click.option("--buckets", type=int, help="Parts that the users are divided into. [by the size of SOURCE]")
 @click.option("--strict", is_flag=True, help="Refuse rows that cannot be used instead of skipping them.")
 @click.option("--overwrite", is_flag=True, help="Replace what another recipe or other files made at --out.")
-@click.option("--address", help="Ray cluster to run on. [this machine]")
+@click.option("--address", envvar="RAY_ADDRESS", help="Ray cluster to run on. [this machine]")
 @click.option("--num-cpus", type=int, help="Cores of this machine to use. [all]")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def prepare(source: str, out: str, format_: str, **options: Any) -> None:

@@ -25,7 +25,7 @@ from coldray.errors import UserError
     "--vector-column", default="embedding", show_default=True, help="List column in the Parquet file."
 )
 @click.option("--ids", metavar="FILE", help="Item ids of a .npy file, one a line.")
-@click.option("--address", help="Ray cluster.  [default: Ray on this machine]")
+@click.option("--address", envvar="RAY_ADDRESS", help="Ray cluster.  [default: Ray on this machine]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def encode(folder: str, as_json: bool, **options: Any) -> None:
     """Make the embedding of every item of the data set DIR, in DIR/embeddings/NAME.

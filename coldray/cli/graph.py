@@ -24,7 +24,7 @@ CONFIG = click.option(
 MODEL = click.option(
     "--model", help="Language model for vLLM: a folder or a name of the hub. Goes before the file's."
 )
-ADDRESS = click.option("--address", help="Ray cluster.  [default: Ray on this machine]")
+ADDRESS = click.option("--address", envvar="RAY_ADDRESS", help="Ray cluster.  [default: Ray on this machine]")
 VERSION = click.option("--version", type=click.IntRange(min=1), help="Of the graph.  [default: the newest]")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

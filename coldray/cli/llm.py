@@ -40,7 +40,9 @@ def fetch(model: str, out: str | None) -> None:
     type=click.IntRange(min=256),
     help="Tokens of a prompt and its answer.",
 )
-@click.option("--address", help="Ray cluster.  [default: Ray on this machine, until Ctrl-C]")
+@click.option(
+    "--address", envvar="RAY_ADDRESS", help="Ray cluster.  [default: Ray on this machine, until Ctrl-C]"
+)
 def serve(model: str, app: str, replicas: int, address: str | None, **options: Any) -> None:
     """Run MODEL on Ray Serve, for all whose settings say `llm: {engine: serve}`. It has no address of its own."""
     from coldray.data.prepare import start_ray

@@ -36,7 +36,9 @@ def serve() -> None:
 
 @serve.command()
 @CONFIG
-@click.option("--address", help="Ray cluster.  [default: Ray on this machine, until Ctrl-C]")
+@click.option(
+    "--address", envvar="RAY_ADDRESS", help="Ray cluster.  [default: Ray on this machine, until Ctrl-C]"
+)
 def up(config: str, address: str | None) -> None:
     """Run what FILE describes here and now, until Ctrl-C.
 

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import socket
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -93,7 +94,7 @@ def up(
         running = {program.name: program for program in _running(home)}
         for program in programs(home):
             if program.name not in running:
-                p.stop(program)  # what it left behind when it died
+                _stop(program)  # what it left behind when it died
         starts = {"mlflow": _mlflow} | ({"ray": _ray} if ray else {})
         starts |= _monitors(say) if monitoring else {}
         wanted = [name for name in starts if name not in running]
@@ -118,7 +119,7 @@ def join(home: Path, head: Places, *, cpus: int | None = None, say: Callable[[st
     with _turn(home):
         for program in programs(home):
             if program.process() is None:
-                p.stop(program)  # what it left behind when it died
+                _stop(program)  # what it left behind when it died
             elif (program.name, program.address) == ("node", f"{head.host}:{head.ray}"):
                 return
             else:
@@ -142,9 +143,18 @@ def down(home: Path, say: Callable[[str], None] = print) -> int:
         for program in reversed(p.read_programs(home / _STATE)):
             if program.process() is not None:
                 say(f"ending {program.name}")
-            ended += p.stop(program)
+            ended += _stop(program)
         (home / _STATE).unlink(missing_ok=True)
         return ended
+
+
+def _stop(program: p.Program) -> bool:
+    """End a program; return whether there was anything to end. Ray's note of where it runs goes as well."""
+    ended = p.stop(program)
+    note = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    if note.exists() and note.read_text().strip() == program.address:
+        note.unlink()  # as `ray stop` does: programs that are told of no address look there
+    return ended
 
 
 def programs(home: Path) -> list[p.Program]:
@@ -221,16 +231,9 @@ def _mlflow(
     variables |= tracking.ENVIRONMENT | secret | {TOKEN_FILE: str(token)}
     address = f"http://{places.host}:{places.mlflow}"
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "coldray", "--host", places.host]
-    command += [
-        "--port",
-        str(places.mlflow),
-        "--workers",
-        "2",
-        "--serve-artifacts",
-        "--artifacts-destination",
-    ]
     hosts = f"{tracking.ALLOWED_HOSTS},{places.host},{places.host}:*"
-    command += [artifacts, "--allowed-hosts", hosts]
+    command += ["--port", str(places.mlflow), "--workers", "2", "--serve-artifacts"]
+    command += ["--artifacts-destination", artifacts, "--allowed-hosts", hosts]
     program = p.start("mlflow", command, variables, (address, address), home / "logs" / "mlflow.log")
     return program, lambda: _answers(f"{address}/health")
 

@@ -50,7 +50,8 @@ def start_ray(
 ) -> None:
     """Connect to the Ray cluster at `address`, or start Ray on this machine, unless this process has done so.
 
-    `progress` shows Ray Data's bars on stderr; `dashboard` starts Ray's pages on loopback.
+    `progress` shows Ray Data's bars on stderr; `dashboard` starts Ray's pages on loopback. A program that is to run on
+    another Ray than one of its own calls `ray.init` first: `RAY_ADDRESS` is for the command line.
 
     Where it does, SIGTERM ends this process as Ctrl-C does. Raises ServiceError if the cluster cannot be reached.
     """
@@ -59,7 +60,8 @@ def start_ray(
         if address is None:
             options |= {"num_cpus": num_cpus, "include_dashboard": dashboard}
         try:
-            ray.init(address=address, **options)
+            # Told of none, Ray would look for the cluster that was started last on this machine, even if it has ended.
+            ray.init(address=address or "local", **options)
             if threading.current_thread() is threading.main_thread():
                 # Ray's own handler prints a stack and leaves at once, past what is to be ended.
                 signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -71,6 +73,8 @@ def start_ray(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = progress
     context.print_on_execution_start = False
+    # By itself Ray Data gives up after half an hour without a result, which a slow CPU may take for its first answers.
+    context.execution_no_progress_timeout_s = -1
     for name in ("ray.data", "ray.data._internal.progress"):  # the second warns that there are no bars
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -237,7 +237,8 @@ def cluster(address: str | None, settings: SweepSettings) -> Iterator[str]:
     if started:
         try:
             context = ray.init(
-                address=address,
+                # Told of none, Ray would look for the cluster that was started last on this machine.
+                address=address or "local",
                 include_dashboard=None if address else True,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

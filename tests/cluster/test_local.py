@@ -123,8 +123,11 @@ def test_down_ends_what_up_started_and_nothing_else(started):
     for program in before.values():
         process = psutil.Process(program["pid"])
         family += [process, *process.children(recursive=True)]
+    note = started.folder / "ray" / "ray_current_cluster"
+    assert note.read_text() == before["ray"]["address"]
     done = started.run("down")
     assert (done.returncode, done.stdout) == (0, "ended 2 programs\n")
+    assert not note.exists()
     assert not [
         process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     ]

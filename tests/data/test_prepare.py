@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -204,3 +206,23 @@ def test_a_program_with_ray_that_is_terminated_ends_as_with_ctrl_c() -> None:
         process.terminate()
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "ended in order\n", "")
+
+
+def test_slow_work_is_waited_for_and_a_cluster_that_has_ended_is_not() -> None:
+    program = (
+        "import time\n"
+        "import ray.data\n"
+        "from coldray.data.prepare import start_ray\n"
+        "start_ray(num_cpus=1)\n"
+        "made = ray.data.from_items([{'x': 1}]).map_batches(lambda batch: time.sleep(5) or batch)\n"
+        "assert made.take_all() == [{'x': 1}]\n"
+    )
+    with tempfile.TemporaryDirectory(prefix="coldray-", dir="/tmp") as folder:  # short: sockets are in it
+        (Path(folder) / "ray").mkdir()
+        (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+        made_so = {"RAY_TMPDIR": folder, "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | made_so, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr

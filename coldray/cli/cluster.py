@@ -279,13 +279,15 @@ def _show(home: Path, as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("", "", "address", "page", "log"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=True)
     for row in rows:
         state = Text("up", "green") if row["running"] else Text("ended", "red")
         table.add_row(
             Text(str(row["name"])), state, *(Text(str(row[name])) for name in ("address", "page", "log"))
         )
-    Console().print(table)
+    Console(width=1000).print(
+        table
+    )  # addresses and paths stay whole, to be copied, however narrow the terminal
     click.echo(
         "Ray's page asks for the token of `ray get-auth-token`; MLflow's opens with ?token= and what is in "
         f"{home}/tracking_token.\n"

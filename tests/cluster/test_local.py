@@ -52,6 +52,13 @@ def test_what_runs_asks_for_a_token_and_listens_on_loopback_alone(started):
                     )
 
 
+def test_status_shows_addresses_and_paths_whole(started):
+    shown = started.run("status").stdout.splitlines()
+    for program in programs(started).values():
+        line = next(line for line in shown if line.startswith(program["name"]))
+        assert line.split() == [program["name"], "up", program["address"], program["page"], program["log"]]
+
+
 def test_up_again_changes_nothing(started):
     before = programs(started)
     again = started.up()

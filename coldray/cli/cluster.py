@@ -285,9 +285,8 @@ def _show(home: Path, as_json: bool) -> None:
         table.add_row(
             Text(str(row["name"])), state, *(Text(str(row[name])) for name in ("address", "page", "log"))
         )
-    Console(width=1000).print(
-        table
-    )  # addresses and paths stay whole, to be copied, however narrow the terminal
+    # Addresses and paths stay whole, to be copied, however narrow the terminal.
+    Console(width=1000).print(table)
     click.echo(
         "Ray's page asks for the token of `ray get-auth-token`; MLflow's opens with ?token= and what is in "
         f"{home}/tracking_token.\n"
